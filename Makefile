@@ -1,0 +1,77 @@
+# Ovenbird: bakes Kubernetes nodes and runs their control plane. `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+COMMIT  := $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
+RELEASE := 0.1.0
+CLI     := github.com/ovenbird-dev/ovenbird/internal/cli
+LDFLAGS := -s -w -X $(CLI).release=$(RELEASE) -X $(CLI).commit=$(COMMIT) \
+           -X $(CLI).components=$(shell scripts/components --versions)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+
+UNIT_PACKAGES = $(shell go list ./... | grep -v /test/e2e)
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: prepare ## Bake a node, create a cluster, boot a node into it and run a pod
+	@scripts/up
+
+.PHONY: down
+down: ## Stop and remove the instances, the clusters and the lab
+	@scripts/down
+
+.PHONY: build
+build: ## Compile Ovenbird's own programs into bin/
+	@$(GOBUILD) -o bin/ovenbird ./control-plane
+	@$(GOBUILD) -o bin/ovenbird-agent ./agent
+	@$(GOBUILD) -o bin/ovenbird-lab ./lab
+	@$(GOBUILD) -o bin/packer-plugin-ovenbird ./packer
+
+.PHONY: setup
+setup: ## Install the Debian packages that are missing
+	@scripts/setup
+
+.PHONY: components
+components: setup ## Build the upstream programs that are missing into dist/components/
+	@scripts/components
+
+.PHONY: image
+image: components build ## Bake the node image into .ovenbird/image/
+	@scripts/image
+
+# What make up and the tests start from; each step does nothing when it is done already.
+.PHONY: prepare
+prepare: setup components
+	@scripts/step "compiling Ovenbird" dist/logs/build.log $(MAKE) --no-print-directory build
+	@scripts/image
+
+.PHONY: test
+test: prepare unit e2e ## Run every test: unit, integration and end-to-end
+
+.PHONY: unit
+unit: setup components ## Run the unit and integration tests
+	go test -p 1 $(UNIT_PACKAGES)
+
+.PHONY: e2e
+e2e: prepare ## Run the end-to-end test on its own lab
+	go test -v -count=1 -timeout 40m ./test/e2e
+
+.PHONY: e2e-full
+e2e-full: e2e ## Run the end-to-end test over the whole matrix of virtual machines
+
+.PHONY: bench
+bench: prepare ## Measure; prints a table and writes .ovenbird/bench.json
+	@go run ./test/bench
+
+.PHONY: lint
+lint: ## Run golangci-lint
+	go run $(GOLANGCI_LINT) run ./...
+
+.PHONY: clean
+clean: down ## Remove everything that was built here, the image included
+	@rm -rf bin dist .ovenbird
+	@rm -rf "$${OVENBIRD_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ovenbird}"
