@@ -1,0 +1,227 @@
+// Package e2e proves the parts together: what `make up` does, on a lab of its own, with
+// assertions. It needs root, the baked image and the components.
+package e2e
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+)
+
+func TestOneMachine(t *testing.T) {
+	l := startLab(t)
+	client := l.client(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
+	defer cancel()
+
+	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil || len(nodes.Items) != 1 {
+		t.Fatalf("want one node, got %d (%v)", len(nodes.Items), err)
+	}
+	first := nodes.Items[0]
+
+	t.Run("the node runs the pinned Kubernetes and says which instance it is", func(t *testing.T) { checkNode(t, first) })
+	t.Run("every certificate went to the name that asked for it", func(t *testing.T) {
+		requests, err := client.CertificatesV1().CertificateSigningRequests().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkRequests(t, requests.Items, first)
+	})
+	t.Run("the pod of make up has an address of its node", func(t *testing.T) {
+		pod, err := client.CoreV1().Pods("default").Get(ctx, "hello", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkPodAddress(t, pod, first)
+	})
+	t.Run("names and services answer", func(t *testing.T) { checkServices(ctx, t, l, first.Name) })
+	t.Run("logs and exec reach the pod", func(t *testing.T) {
+		if out := logs(t, client, "web"); !strings.Contains(out, "serving") {
+			t.Errorf("logs: got %q", out)
+		}
+		out, err := l.inPod(t, "web", "cat", "/www/index.html")
+		if err != nil || strings.TrimSpace(out) != "baked" {
+			t.Errorf("exec: got %q, %v", out, err)
+		}
+	})
+	t.Run("the AWS CLI lists and describes the cluster", func(t *testing.T) { checkAWSCLI(t, l) })
+	t.Run("a second make up changes nothing", func(t *testing.T) {
+		started := time.Now()
+		l.up(t)
+		if took := time.Since(started); took > time.Minute {
+			t.Errorf("took %s", took)
+		}
+		again, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+		if err != nil || len(again.Items) != 1 || again.Items[0].UID != first.UID {
+			t.Errorf("the nodes changed: %v, %v", again, err)
+		}
+	})
+
+	second := startSecondNode(ctx, t, l, first.Name)
+	t.Run("a pod on the second node resolves names", func(t *testing.T) {
+		startPod(t, client, busybox("second", second, "sleep 3600"))
+		if out, err := l.inPod(t, "second", "nslookup", "kubernetes.default.svc.cluster.local"); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	t.Run("a node that asks for another's name is refused", func(t *testing.T) { checkForeignNames(ctx, t, l, first, second) })
+	t.Run("down leaves nothing", func(t *testing.T) {
+		l.down(t)
+		checkNothingLeft(t, l)
+	})
+}
+
+func checkNode(t *testing.T, node corev1.Node) {
+	info := node.Status.NodeInfo
+	if info.KubeletVersion != "v1.37.2" {
+		t.Errorf("kubelet %s, want v1.37.2", info.KubeletVersion)
+	}
+	if info.ContainerRuntimeVersion != "containerd://2.4.2" {
+		t.Errorf("container runtime %s, want containerd://2.4.2", info.ContainerRuntimeVersion)
+	}
+	if !strings.HasPrefix(node.Spec.ProviderID, "aws:///us-west-2") || !strings.Contains(node.Spec.ProviderID, "/i-") {
+		t.Errorf("provider id %q, want aws:///<zone>/<instance id>", node.Spec.ProviderID)
+	}
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady && condition.Status != corev1.ConditionTrue {
+			t.Errorf("not Ready: %s", condition.Message)
+		}
+	}
+	address := internalIP(node)
+	if want := "ip-" + strings.ReplaceAll(address, ".", "-") + ".us-west-2.compute.internal"; node.Name != want {
+		t.Errorf("node name %s, want %s", node.Name, want)
+	}
+}
+
+func internalIP(node corev1.Node) string {
+	for _, address := range node.Status.Addresses {
+		if address.Type == corev1.NodeInternalIP {
+			return address.Address
+		}
+	}
+	return ""
+}
+
+// checkRequests holds every issued certificate to the node's name and addresses, and
+// wants both a client and a serving certificate.
+func checkRequests(t *testing.T, requests []certificatesv1.CertificateSigningRequest, node corev1.Node) {
+	signers := map[string]int{}
+	for _, request := range requests {
+		if len(request.Status.Certificate) == 0 {
+			t.Errorf("%s (%s) has no certificate: %+v", request.Name, request.Spec.SignerName, request.Status.Conditions)
+			continue
+		}
+		signers[request.Spec.SignerName]++
+		block, _ := pem.Decode(request.Status.Certificate)
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "system:node:" + node.Name
+		if request.Spec.Username != name || certificate.Subject.CommonName != name {
+			t.Errorf("%s: asked by %s, issued to %s, want %s", request.Name, request.Spec.Username, certificate.Subject.CommonName, name)
+		}
+		for _, ip := range certificate.IPAddresses {
+			if ip.String() != internalIP(node) {
+				t.Errorf("%s: certificate for address %s, the node has %s", request.Name, ip, internalIP(node))
+			}
+		}
+	}
+	for _, signer := range []string{certificatesv1.KubeAPIServerClientKubeletSignerName, certificatesv1.KubeletServingSignerName} {
+		if signers[signer] == 0 {
+			t.Errorf("no certificate by %s", signer)
+		}
+	}
+}
+
+func checkPodAddress(t *testing.T, pod *corev1.Pod, node corev1.Node) {
+	cidr, err := netip.ParsePrefix(node.Spec.PodCIDR)
+	if err != nil {
+		t.Fatalf("node %s has pod CIDR %q: %v", node.Name, node.Spec.PodCIDR, err)
+	}
+	address, err := netip.ParseAddr(pod.Status.PodIP)
+	if err != nil || !cidr.Contains(address) {
+		t.Errorf("pod address %q is not in %s (%v)", pod.Status.PodIP, cidr, err)
+	}
+}
+
+// checkServices starts a web server behind a service and asks it by name from another
+// pod: DNS through the cluster's resolver, the service through kube-proxy.
+func checkServices(ctx context.Context, t *testing.T, l *lab, node string) {
+	client := l.client(t)
+	startPod(t, client, busybox("web", node, "mkdir /www && echo baked >/www/index.html && echo serving && exec httpd -f -p 8080 -h /www"))
+	startPod(t, client, busybox("asker", node, "sleep 3600"))
+	service := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web"},
+		Spec: corev1.ServiceSpec{
+			Selector: map[string]string{"app": "web"},
+			Ports:    []corev1.ServicePort{{Port: 80, TargetPort: intstr.FromInt32(8080)}},
+		},
+	}
+	if _, err := client.CoreV1().Services("default").Create(ctx, service, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := l.inPod(t, "asker", "sh", "-c",
+		"for i in 1 2 3 4 5 6 7 8 9 10; do wget -q -T 3 -O - http://web.default.svc.cluster.local && exit 0; sleep 1; done; nslookup web.default.svc.cluster.local; exit 1")
+	if err != nil || strings.TrimSpace(out) != "baked" {
+		t.Errorf("wget through the service: got %q, %v", out, err)
+	}
+}
+
+func checkAWSCLI(t *testing.T, l *lab) {
+	if _, err := exec.LookPath("aws"); err != nil {
+		t.Skip("the AWS CLI is not installed")
+	}
+	if out := l.run(t, time.Minute, "aws", "eks", "list-clusters", "--query", "clusters", "--output", "text"); strings.TrimSpace(out) != clusterName {
+		t.Errorf("list-clusters: got %q", out)
+	}
+	out := l.run(t, time.Minute, "aws", "eks", "describe-cluster", "--name", clusterName, "--query", "cluster.[name,status,version]", "--output", "text")
+	if got := strings.Fields(out); !slices.Equal(got, []string{clusterName, "ACTIVE", "1.37"}) {
+		t.Errorf("describe-cluster: got %q", out)
+	}
+}
+
+// startSecondNode starts another instance with the same user-data and waits for its Node.
+func startSecondNode(ctx context.Context, t *testing.T, l *lab, first string) string {
+	t.Helper()
+	l.run(t, 2*time.Minute, "scripts/add-node")
+	nodes, err := l.client(t).CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range nodes.Items {
+		if node.Name != first {
+			return node.Name
+		}
+	}
+	t.Fatalf("no second node among %d", len(nodes.Items))
+	return ""
+}
+
+func checkNothingLeft(t *testing.T, l *lab) {
+	t.Helper()
+	for _, leftover := range []struct{ what, command string }{
+		{"a network namespace", "ip netns list | grep -w " + l.name},
+		{"a mount", "grep -F " + l.state + " /proc/mounts; grep -w /run/netns/" + l.name + " /proc/mounts"},
+		{"a process", fmt.Sprintf("pgrep -af '%s'", l.state)},
+		{"state", "find " + l.state + " -mindepth 1"},
+	} {
+		out, _ := exec.Command("sh", "-c", leftover.command).Output()
+		if len(out) > 0 {
+			t.Errorf("left behind, %s:\n%s", leftover.what, out)
+		}
+	}
+}
