@@ -1,0 +1,207 @@
+package nodeconfig
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	kubelet "k8s.io/kubelet/config/v1beta1"
+	kjson "sigs.k8s.io/json"
+)
+
+const notYet = "not supported yet"
+
+var (
+	clusterName  = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`)
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+)
+
+// checker collects what is wrong with one document.
+type checker struct {
+	part     part
+	problems Problems
+	warnings []string
+}
+
+func (c *checker) problem(field, format string, args ...any) {
+	c.problems = append(c.problems, c.part.problem(field, format, args...))
+}
+
+// check looks at the values of one document. What must be there is not its business: it
+// may come with another document.
+func (p part) check(config NodeConfig) (Problems, []string) {
+	c := &checker{part: p}
+	if config.APIVersion != APIVersion {
+		c.problem("apiVersion", "want %s, not %q", APIVersion, config.APIVersion)
+	}
+	if config.Kind != Kind {
+		c.problem("kind", "want %s, not %q", Kind, config.Kind)
+	}
+	c.cluster(config.Spec.Cluster)
+	c.containerd(config.Spec.Containerd)
+	c.instance(config.Spec.Instance)
+	c.kubelet(config.Spec.Kubelet)
+	c.featureGates(config.Spec.FeatureGates)
+	return c.problems, c.warnings
+}
+
+func (c *checker) cluster(cluster Cluster) {
+	if cluster.Name != "" && !clusterName.MatchString(cluster.Name) {
+		c.problem("spec.cluster.name", "%q is not a cluster name: a letter or digit first, then letters, digits, - and _, 100 at most", cluster.Name)
+	}
+	if cluster.APIServerEndpoint != "" {
+		if err := checkEndpoint(cluster.APIServerEndpoint); err != nil {
+			c.problem("spec.cluster.apiServerEndpoint", "%v", err)
+		}
+	}
+	if cluster.CertificateAuthority != "" {
+		if _, err := cluster.CA(); err != nil {
+			c.problem("spec.cluster.certificateAuthority", "%v", err)
+		}
+	}
+	if cluster.CIDR != "" {
+		if _, err := netip.ParsePrefix(cluster.CIDR); err != nil {
+			c.problem("spec.cluster.cidr", "%q is not a CIDR block such as 10.100.0.0/16", cluster.CIDR)
+		}
+	}
+	if cluster.EnableOutpost != nil && *cluster.EnableOutpost {
+		c.problem("spec.cluster.enableOutpost", notYet)
+	}
+}
+
+// CA returns the certificate authority in PEM.
+func (cluster Cluster) CA() ([]byte, error) {
+	data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(cluster.CertificateAuthority), ""))
+	if err != nil {
+		return nil, errors.New("not base64")
+	}
+	if err := checkCertificates(data); err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+func checkEndpoint(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("%q is not an endpoint such as https://host:443", endpoint)
+	}
+	return nil
+}
+
+func (c *checker) containerd(containerd Containerd) {
+	if err := toml.Unmarshal([]byte(containerd.Config), &map[string]any{}); err != nil {
+		where := ""
+		var syntax *toml.DecodeError
+		if errors.As(err, &syntax) {
+			row, column := syntax.Position()
+			where = fmt.Sprintf(" at line %d, column %d", row, column)
+		}
+		c.problem("spec.containerd.config", "not TOML%s: %s", where, strings.TrimPrefix(err.Error(), "toml: "))
+	}
+}
+
+func (c *checker) instance(instance Instance) {
+	storage := instance.LocalStorage
+	switch {
+	case storage.Strategy != "" && !slices.Contains([]string{"RAID0", "RAID10", "Mount"}, storage.Strategy):
+		c.problem("spec.instance.localStorage.strategy", "%q is none of RAID0, RAID10, Mount", storage.Strategy)
+	case storage.Strategy != "":
+		c.problem("spec.instance.localStorage.strategy", notYet)
+	case storage.MountPath != "":
+		c.problem("spec.instance.localStorage.mountPath", notYet)
+	case len(storage.DisabledMounts) > 0:
+		c.problem("spec.instance.localStorage.disabledMounts", notYet)
+	}
+	if len(instance.Storage.Volumes) > 0 {
+		c.problem("spec.instance.storage.volumes", notYet)
+	}
+	if len(instance.Network.Nameservers) > 0 {
+		c.problem("spec.instance.network.nameservers", notYet)
+	}
+	if len(instance.Network.Domains) > 0 {
+		c.problem("spec.instance.network.domains", notYet)
+	}
+	for _, service := range slices.Sorted(maps.Keys(instance.Environment)) {
+		variables := instance.Environment[service]
+		field := "spec.instance.environment." + service
+		if !slices.Contains([]string{EnvironmentDefault, EnvironmentKubelet, EnvironmentContainerd}, service) {
+			c.problem(field, "unknown field: want %s, %s or %s", EnvironmentDefault, EnvironmentKubelet, EnvironmentContainerd)
+		}
+		for _, name := range slices.Sorted(maps.Keys(variables)) {
+			value := variables[name]
+			if !variableName.MatchString(name) {
+				c.problem(field, "%q is not the name of an environment variable", name)
+			}
+			if strings.ContainsAny(value, "\n\r\x00") {
+				c.problem(field+"."+name, "a value must be one line")
+			}
+		}
+	}
+}
+
+func (c *checker) kubelet(options Kubelet) {
+	for i, flag := range options.Flags {
+		field := fmt.Sprintf("spec.kubelet.flags[%d]", i)
+		switch {
+		case !strings.HasPrefix(flag, "-"):
+			c.problem(field, "%q is not a flag such as --node-labels=a=b", flag)
+		case strings.ContainsAny(flag, "\n\r\x00"):
+			c.problem(field, "a flag must be one line")
+		}
+	}
+	if options.MaxPodsExpression != "" {
+		c.problem("spec.kubelet.maxPodsExpression", "%s; set spec.kubelet.config.maxPods instead", notYet)
+	}
+	// Field by field: an error from a field's own decoder does not say where it is.
+	for _, key := range slices.Sorted(maps.Keys(options.Config)) {
+		c.kubeletField("spec.kubelet.config", key, options.Config[key])
+	}
+}
+
+// kubeletField holds one field of the user's KubeletConfiguration against its type, as
+// kubelet does when it starts: there, a wrong type ends it, over and over, and an unknown
+// field has no effect.
+func (c *checker) kubeletField(parent, key string, value any) {
+	wanted := map[string]string{"apiVersion": kubelet.SchemeGroupVersion.String(), "kind": "KubeletConfiguration"}
+	if want, ok := wanted[key]; ok && value != want {
+		c.problem(parent+"."+key, "want %s, not %v", want, value)
+		return
+	}
+	data, err := json.Marshal(map[string]any{key: value})
+	if err != nil {
+		c.problem(parent+"."+key, "%v", err)
+		return
+	}
+	strict, err := kjson.UnmarshalStrict(data, &kubelet.KubeletConfiguration{})
+	if err != nil {
+		field, message := typeError(err)
+		if field == "" {
+			field = key
+		}
+		c.problem(parent+"."+field, "%s", message)
+	}
+	for _, err := range strict {
+		c.warnings = append(c.warnings, c.part.problem(parent+"."+fieldPath(err), "kubelet has no such field and ignores it").Error())
+	}
+}
+
+func (c *checker) featureGates(gates map[string]bool) {
+	for _, gate := range slices.Sorted(maps.Keys(gates)) {
+		on := gates[gate]
+		switch {
+		case !slices.Contains([]string{"InstanceIdNodeName", "FastImagePull"}, gate):
+			c.problem("spec.featureGates."+gate, "unknown field")
+		case on:
+			c.problem("spec.featureGates."+gate, notYet)
+		}
+	}
+}

@@ -1,0 +1,313 @@
+package nodeconfig_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
+)
+
+func certificate(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true},
+		&x509.Certificate{}, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+const header = "apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\n"
+
+// document indents spec's lines under "spec:".
+func document(lines ...string) string {
+	return header + "spec:\n  " + strings.Join(lines, "\n  ") + "\n"
+}
+
+func complete(t *testing.T) string {
+	return document("cluster:", "  name: demo", "  apiServerEndpoint: https://10.0.0.10:6443",
+		"  certificateAuthority: "+base64.StdEncoding.EncodeToString([]byte(certificate(t))), "  cidr: 10.100.0.0/16")
+}
+
+// multi makes a MIME multipart of type, body pairs.
+func multi(pairs ...string) string {
+	var b strings.Builder
+	b.WriteString("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"//\"\n\n")
+	for i := 0; i < len(pairs); i += 2 {
+		fmt.Fprintf(&b, "--//\nContent-Type: %s\n\n%s\n", pairs[i], pairs[i+1])
+	}
+	b.WriteString("--//--\n")
+	return b.String()
+}
+
+func gzipped(s string) string {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.Write([]byte(s))
+	w.Close()
+	return b.String()
+}
+
+func TestEveryEnvelopeIsOpened(t *testing.T) {
+	plain := complete(t)
+	const nodeConfig = "application/node.eks.aws"
+	for name, userData := range map[string]string{
+		"plain YAML":                plain,
+		"YAML behind a line of ---": "---\n" + plain,
+		"gzip":                      gzipped(plain),
+		"base64":                    base64.StdEncoding.EncodeToString([]byte(plain)) + "\n",
+		"base64 of gzip":            base64.StdEncoding.EncodeToString([]byte(gzipped(plain))),
+		"one MIME part":             multi(nodeConfig, plain),
+		"a MIME part with charset":  multi(nodeConfig+`; charset="us-ascii"`, plain),
+		"gzip of MIME":              gzipped(multi(nodeConfig, plain)),
+		"MIME without multipart":    "Content-Type: " + nodeConfig + "\nMIME-Version: 1.0\n\n" + plain,
+		"a MIME part in base64": "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\nContent-Type: " + nodeConfig +
+			"\nContent-Transfer-Encoding: base64\n\n" + base64.StdEncoding.EncodeToString([]byte(plain)) + "\n--B--\n",
+		"CRLF line ends": strings.ReplaceAll(multi(nodeConfig, plain), "\n", "\r\n"),
+		"an empty part":  multi("text/plain", "  ", nodeConfig, plain),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := nodeconfig.Parse([]byte(userData))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Spec.Cluster.Name != "demo" || got.Spec.Cluster.CIDR != "10.100.0.0/16" {
+				t.Errorf("got %+v", got.Spec.Cluster)
+			}
+		})
+	}
+}
+
+func TestJSONIsReadToo(t *testing.T) {
+	got, err := nodeconfig.Parse([]byte(`{"apiVersion":"node.eks.aws/v1alpha1","kind":"NodeConfig","spec":{"cluster":{"name":"demo"}}}`))
+	if err != nil || got.Spec.Cluster.Name != "demo" {
+		t.Errorf("got %+v, %v", got.Spec, err)
+	}
+}
+
+func TestTrustedAuthoritiesAddUp(t *testing.T) {
+	a, b := certificate(t), certificate(t)
+	got, err := nodeconfig.Parse([]byte(multi("application/x-pem-file", a, "application/node.eks.aws", complete(t), "application/x-pem-file", b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got.TrustedCAs) != a+b {
+		t.Errorf("got %s", got.TrustedCAs)
+	}
+}
+
+func TestLaterDocumentsWin(t *testing.T) {
+	first := document("cluster:", "  name: demo", "  cidr: 10.100.0.0/16", "kubelet:",
+		"  config:", "    maxPods: 20", "    clusterDNS: [10.100.0.10]", "    featureGates: {A: true, B: true}", "    evictionHard: {memory.available: 100Mi}",
+		"  flags: [--v=2]", "containerd:", "  config: |", "    [a]", "    x = 1", "    y = 1",
+		"instance:", "  environment:", "    default: {ONE: a, TWO: a}")
+	second := document("cluster:", "  name: other", "kubelet:",
+		"  config:", "    maxPods: 30", "    clusterDNS: [10.0.0.2]", "    featureGates: {B: false, C: true}",
+		"  flags: [--v=4]", "containerd:", "  config: |", "    [a]", "    y = 2", "    [b]", "    z = 3",
+		"instance:", "  environment:", "    default: {TWO: b}", "    systemd_kubelet: {THREE: c}")
+	const nodeConfig = "application/node.eks.aws"
+	for name, userData := range map[string]string{
+		"as MIME parts":          multi(nodeConfig, first, nodeConfig, second),
+		"as documents of one":    first + "---\n" + second,
+		"as documents of a part": multi(nodeConfig, first+"---\n"+second),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := nodeconfig.Parse([]byte(userData))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := nodeconfig.Spec{
+				Cluster: nodeconfig.Cluster{Name: "other", CIDR: "10.100.0.0/16"},
+				Kubelet: nodeconfig.Kubelet{
+					Config: map[string]any{
+						"maxPods": int64(30), "clusterDNS": []any{"10.0.0.2"},
+						"featureGates": map[string]any{"A": true, "B": false, "C": true},
+						"evictionHard": map[string]any{"memory.available": "100Mi"},
+					},
+					Flags: []string{"--v=2", "--v=4"},
+				},
+				Containerd: nodeconfig.Containerd{Config: "[a]\nx = 1\ny = 2\n\n[b]\nz = 3\n"},
+				Instance: nodeconfig.Instance{Environment: nodeconfig.Environment{
+					"default": {"ONE": "a", "TWO": "b"}, "systemd_kubelet": {"THREE": "c"},
+				}},
+			}
+			if !reflect.DeepEqual(got.Spec, want) {
+				t.Errorf("got  %+v\nwant %+v", got.Spec, want)
+			}
+		})
+	}
+}
+
+func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
+	const nodeConfig = "application/node.eks.aws"
+	key := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")}))
+	for name, test := range map[string]struct{ userData, want string }{
+		"nothing at all": {" \n", "user-data is empty: a NodeConfig is needed"},
+		"an unknown field": {
+			document("cluster:", "  nmae: demo"), "spec.cluster.nmae: unknown field"},
+		"an unknown field of another case": {
+			document("cluster:", "  Name: demo"), "spec.cluster.Name: unknown field"},
+		"an unknown field in the second part": {
+			multi(nodeConfig, complete(t), nodeConfig, document("kubelets: {}")), "part 2 (application/node.eks.aws): spec.kubelets: unknown field"},
+		"an unknown field in the second document of a part": {
+			multi(nodeConfig, complete(t)+"---\n"+document("kubelets: {}")), "part 1 (application/node.eks.aws), document 2: spec.kubelets: unknown field"},
+		"a key given twice": {
+			document("cluster:", "  name: a", "  name: b"), `line 6: key "name" already set in map`},
+		"a number for a string": {
+			document("cluster:", "  name: 12"), "spec.cluster.name: want a string, not number"},
+		"a string for a list": {
+			document("kubelet:", "  flags: --v=2"), "spec.kubelet.flags: want a list, not string"},
+		"a string for a mapping": {
+			document("cluster: demo"), "spec.cluster: want a mapping, not string"},
+		"a string for a truth value": {
+			document("cluster:", "  enableOutpost: maybe"), "spec.cluster.enableOutpost: want true or false, not string"},
+		"broken YAML": {
+			header + "spec: [", "line 3: did not find expected node content"},
+		"another kind": {
+			"apiVersion: v1\nkind: Pod\n", `apiVersion: want node.eks.aws/v1alpha1, not "v1"; kind: want NodeConfig, not "Pod"`},
+		"no kind": {
+			"apiVersion: node.eks.aws/v1alpha1\n", `kind: want NodeConfig, not ""`},
+		"a cluster name with a slash": {
+			document("cluster:", "  name: a/b"), `spec.cluster.name: "a/b" is not a cluster name: a letter or digit first, then letters, digits, - and _, 100 at most`},
+		"an authority that is no base64": {
+			document("cluster:", "  certificateAuthority: '%%'"), "spec.cluster.certificateAuthority: not base64"},
+		"an authority that is no certificate": {
+			document("cluster:", "  certificateAuthority: Y2VydGlmaWNhdGVBdXRob3JpdHk="), "spec.cluster.certificateAuthority: not a PEM certificate"},
+		"an authority that is a key": {
+			document("cluster:", "  certificateAuthority: "+base64.StdEncoding.EncodeToString([]byte(key))),
+			"spec.cluster.certificateAuthority: PEM block 1 is a PRIVATE KEY, not a CERTIFICATE"},
+		"a bad CIDR block": {
+			document("cluster:", "  cidr: 10.100.0.0"), `spec.cluster.cidr: "10.100.0.0" is not a CIDR block such as 10.100.0.0/16`},
+		"a plain http endpoint": {
+			document("cluster:", "  apiServerEndpoint: http://x"), `spec.cluster.apiServerEndpoint: "http://x" is not an endpoint such as https://host:443`},
+		"an endpoint without a host": {
+			document("cluster:", "  apiServerEndpoint: https://"), `spec.cluster.apiServerEndpoint: "https://" is not an endpoint such as https://host:443`},
+		"broken containerd TOML": {
+			document("containerd:", "  config: |", "    [a"), "spec.containerd.config: not TOML at line 1, column 3: expected ']' to close table name"},
+		"a kubelet field of the wrong type": {
+			document("kubelet:", "  config:", "    maxPods: many"), "spec.kubelet.config.maxPods: want a whole number, not string"},
+		"a kubelet duration that is none": {
+			document("kubelet:", "  config:", "    shutdownGracePeriod: soon"), `spec.kubelet.config.shutdownGracePeriod: time: invalid duration "soon"`},
+		"another kubelet API version": {
+			document("kubelet:", "  config:", "    apiVersion: v1"), "spec.kubelet.config.apiVersion: want kubelet.config.k8s.io/v1beta1, not v1"},
+		"a kubelet flag without dashes": {
+			document("kubelet:", "  flags: [node-labels=a=b]"), `spec.kubelet.flags[0]: "node-labels=a=b" is not a flag such as --node-labels=a=b`},
+		"a kubelet flag of two lines": {
+			document("kubelet:", `  flags: ["--a=b\nX=y"]`), "spec.kubelet.flags[0]: a flag must be one line"},
+		"an environment for nobody": {
+			document("instance:", "  environment:", "    sshd: {A: b}"),
+			"spec.instance.environment.sshd: unknown field: want default, systemd_kubelet or systemd_containerd"},
+		"an environment variable with a bad name": {
+			document("instance:", "  environment:", "    default: {A-B: c}"), `spec.instance.environment.default: "A-B" is not the name of an environment variable`},
+		"an environment variable of two lines": {
+			document("instance:", "  environment:", `    default: {A: "b\nc"}`), "spec.instance.environment.default.A: a value must be one line"},
+		"an unknown feature": {
+			document("featureGates: {Magic: true}"), "spec.featureGates.Magic: unknown field"},
+		"a shell script": {
+			"#!/bin/sh\nreboot\n", "shell scripts in user-data are not supported yet"},
+		"a shell script part": {
+			multi(nodeConfig, complete(t), "text/x-shellscript", "#!/bin/sh\n"), "part 2 (text/x-shellscript): shell scripts in user-data are not supported yet"},
+		"cloud-config": {
+			"#cloud-config\n{}\n", "content type text/cloud-config is not supported; these are: application/node.eks.aws, application/x-pem-file"},
+		"a part without a type": {
+			"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\n\nhello\n--B--\n",
+			"part 1 (text/plain): content type text/plain is not supported; these are: application/node.eks.aws, application/x-pem-file"},
+		"a PEM part that is none": {
+			multi("application/x-pem-file", "hello", nodeConfig, complete(t)), "part 1 (application/x-pem-file): not a PEM certificate"},
+		"authorities only": {
+			multi("application/x-pem-file", certificate(t)), "user-data has no part of type application/node.eks.aws"},
+		"multipart without a boundary": {
+			"MIME-Version: 1.0\nContent-Type: multipart/mixed\n\nx", "user-data: Content-Type: multipart without a boundary"},
+		"multipart without its end": {
+			"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\nContent-Type: " + nodeConfig + "\n\n" + complete(t),
+			"part 1 (application/node.eks.aws): cut short: the boundary after it is missing"},
+		"TOML of two versions": {
+			document("containerd:", "  config: version = 2") + "---\n" + document("containerd:", "  config: version = 3"),
+			"spec.containerd.config: two NodeConfigs have TOML of different versions (2 and 3), which cannot be merged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := nodeconfig.Parse([]byte(test.userData))
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if err.Error() != test.want {
+				t.Errorf("got  %s\nwant %s", err, test.want)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Error("the error has more than one line")
+			}
+		})
+	}
+}
+
+func TestWhatIsNotThereYetIsRefusedByName(t *testing.T) {
+	for field, lines := range map[string][]string{
+		"spec.cluster.enableOutpost":                {"cluster:", "  enableOutpost: true"},
+		"spec.kubelet.maxPodsExpression":            {"kubelet:", "  maxPodsExpression: max_pods + 2"},
+		"spec.instance.localStorage.strategy":       {"instance:", "  localStorage: {strategy: RAID0}"},
+		"spec.instance.localStorage.mountPath":      {"instance:", "  localStorage: {mountPath: /x}"},
+		"spec.instance.localStorage.disabledMounts": {"instance:", "  localStorage: {disabledMounts: [PodLogs]}"},
+		"spec.instance.storage.volumes":             {"instance:", "  storage: {volumes: [{device: /dev/x}]}"},
+		"spec.instance.network.nameservers":         {"instance:", "  network: {nameservers: [8.8.8.8]}"},
+		"spec.instance.network.domains":             {"instance:", "  network: {domains: [example.com]}"},
+		"spec.featureGates.InstanceIdNodeName":      {"featureGates: {InstanceIdNodeName: true}"},
+		"spec.featureGates.FastImagePull":           {"featureGates: {FastImagePull: true}"},
+	} {
+		t.Run(field, func(t *testing.T) {
+			_, err := nodeconfig.Parse([]byte(document(lines...)))
+			var problems nodeconfig.Problems
+			if !errors.As(err, &problems) || len(problems) != 1 || problems[0].Field != field || !strings.HasPrefix(problems[0].Message, "not supported yet") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestWhatIsSwitchedOffIsAccepted(t *testing.T) {
+	if _, err := nodeconfig.Parse([]byte(document("cluster: {enableOutpost: false, id: x}", "featureGates: {InstanceIdNodeName: false}", "instance: {localStorage: {}}"))); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAKubeletFieldThatKubeletIgnoresIsAWarning(t *testing.T) {
+	got, err := nodeconfig.Parse([]byte(document("kubelet: {config: {maxPod: 3}}")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"spec.kubelet.config.maxPod: kubelet has no such field and ignores it"}
+	if !reflect.DeepEqual(got.Warnings, want) {
+		t.Errorf("got %q, want %q", got.Warnings, want)
+	}
+}
+
+func TestEveryMistakeIsToldAtOnce(t *testing.T) {
+	_, err := nodeconfig.Parse([]byte(document("cluster: {name: a/b, cidr: x}", "kubelet: {flags: [v]}")))
+	var problems nodeconfig.Problems
+	if !errors.As(err, &problems) || len(problems) != 3 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestABombIsRefused(t *testing.T) {
+	_, err := nodeconfig.Parse([]byte(gzipped(strings.Repeat("a: b\n", 1<<20))))
+	if err == nil || !strings.Contains(err.Error(), "longer than 1048576 bytes") {
+		t.Errorf("got %v", err)
+	}
+}

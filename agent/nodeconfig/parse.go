@@ -1,0 +1,190 @@
+package nodeconfig
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+)
+
+// UserData is what user-data asks for.
+type UserData struct {
+	NodeConfig
+	// TrustedCAs are the application/x-pem-file parts, in PEM: authorities to trust for
+	// calls to AWS, besides the system's. Nil when there are none.
+	TrustedCAs []byte
+	// Warnings name what will have no effect: kubelet drops fields that it does not know.
+	Warnings []string
+}
+
+// Parse reads user-data: a NodeConfig in YAML or JSON, or a MIME multipart of those, of
+// which later ones win. Gzip and base64 are undone. Any error is of type Problems.
+func Parse(userData []byte) (UserData, error) {
+	if len(bytes.TrimSpace(userData)) == 0 {
+		return UserData{}, Problems{{Message: "user-data is empty: a NodeConfig is needed"}}
+	}
+	parts, problems := split(userData)
+	var result UserData
+	var trees []tree
+	for _, p := range parts {
+		switch p.mediaType {
+		case typeNodeConfig:
+			documents, warnings, found := p.nodeConfigs()
+			trees = append(trees, documents...)
+			result.Warnings = append(result.Warnings, warnings...)
+			problems = append(problems, found...)
+		case typePEM:
+			if err := checkCertificates(p.body); err != nil {
+				problems = append(problems, p.problem("", "%v", err))
+			}
+			result.TrustedCAs = append(append(result.TrustedCAs, bytes.TrimSpace(p.body)...), '\n')
+		case "text/x-shellscript":
+			problems = append(problems, p.problem("", "shell scripts in user-data are not supported yet"))
+		default:
+			problems = append(problems, p.problem("", "content type %s is not supported; these are: %s, %s", p.mediaType, typeNodeConfig, typePEM))
+		}
+	}
+	if len(problems) > 0 {
+		return UserData{}, problems
+	}
+	if len(trees) == 0 {
+		return UserData{}, Problems{{Message: "user-data has no part of type " + typeNodeConfig}}
+	}
+	merged, err := merge(trees)
+	if err != nil {
+		return UserData{}, Problems{{Message: err.Error()}}
+	}
+	result.NodeConfig, err = merged.typed()
+	if err != nil {
+		return UserData{}, Problems{{Message: fmt.Sprintf("merge NodeConfigs: %v", err)}}
+	}
+	return result, nil
+}
+
+// nodeConfigs reads and checks the documents of a NodeConfig part.
+func (p part) nodeConfigs() (trees []tree, warnings []string, problems Problems) {
+	documents := splitDocuments(p.body)
+	for i, document := range documents {
+		at := p
+		if len(documents) > 1 {
+			at.name = strings.TrimPrefix(fmt.Sprintf("%s, document %d", p.name, i+1), ", ")
+		}
+		config, t, found := at.decode(document)
+		if len(found) == 0 {
+			var more []string
+			found, more = at.check(config)
+			warnings = append(warnings, more...)
+		}
+		problems = append(problems, found...)
+		trees = append(trees, t)
+	}
+	return trees, warnings, problems
+}
+
+// splitDocuments cuts YAML at its "---" lines and drops what is empty.
+func splitDocuments(data []byte) [][]byte {
+	var documents [][]byte
+	var current []byte
+	flush := func() {
+		if len(bytes.TrimSpace(current)) > 0 {
+			documents = append(documents, current)
+		}
+		current = nil
+	}
+	for line := range bytes.Lines(data) {
+		if trimmed := bytes.TrimRight(line, " \t\r\n"); bytes.Equal(trimmed, []byte("---")) {
+			flush()
+			continue
+		}
+		current = append(current, line...)
+	}
+	flush()
+	return documents
+}
+
+// decode reads one document strictly.
+func (p part) decode(document []byte) (NodeConfig, tree, Problems) {
+	data, err := yaml.YAMLToJSONStrict(document)
+	if err != nil {
+		return NodeConfig{}, nil, Problems{p.problem("", "%s", yamlError(err))}
+	}
+	var config NodeConfig
+	strict, err := kjson.UnmarshalStrict(data, &config)
+	if err != nil {
+		field, message := typeError(err)
+		return NodeConfig{}, nil, Problems{p.problem(field, "%s", message)}
+	}
+	var problems Problems
+	for _, err := range strict {
+		problems = append(problems, p.problem(fieldPath(err), "unknown field"))
+	}
+	var t tree
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &t); err != nil {
+		problems = append(problems, p.problem("", "%v", err))
+	}
+	return config, t, problems
+}
+
+// yamlError drops what says nothing to the user.
+func yamlError(err error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n  ")
+}
+
+// typeError says in the user's words what the JSON decoder says in Go's.
+func typeError(err error) (field, message string) {
+	var mismatch *json.UnmarshalTypeError
+	if !errors.As(err, &mismatch) {
+		return "", err.Error()
+	}
+	wanted := map[string]string{
+		"string": "a string", "bool": "true or false", "int32": "a whole number", "int64": "a whole number", "float64": "a number",
+	}[mismatch.Type.String()]
+	if wanted == "" {
+		switch mismatch.Type.Kind().String() {
+		case "slice":
+			wanted = "a list"
+		case "map", "struct":
+			wanted = "a mapping"
+		default:
+			wanted = mismatch.Type.String()
+		}
+	}
+	return mismatch.Field, fmt.Sprintf("want %s, not %s", wanted, mismatch.Value)
+}
+
+// fieldPath returns the path that a strict decoding error is about.
+func fieldPath(err error) string {
+	var field kjson.FieldError
+	if errors.As(err, &field) {
+		return field.FieldPath()
+	}
+	return err.Error()
+}
+
+// checkCertificates refuses anything but PEM certificates, one or more.
+func checkCertificates(data []byte) error {
+	count := 0
+	for rest := bytes.TrimSpace(data); len(rest) > 0; rest = bytes.TrimSpace(rest) {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return errors.New("not a PEM certificate")
+		}
+		if block.Type != "CERTIFICATE" {
+			return fmt.Errorf("PEM block %d is a %s, not a CERTIFICATE", count+1, block.Type)
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return fmt.Errorf("PEM block %d is no certificate: %w", count+1, err)
+		}
+		count++
+	}
+	if count == 0 {
+		return errors.New("no PEM certificate in it")
+	}
+	return nil
+}
