@@ -1,0 +1,37 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// Artifact is a baked disk.
+type Artifact struct {
+	disk  string
+	state map[string]any // plain values: it crosses Packer's RPC
+}
+
+// BuilderId names the builder; Packer fixes the method's name.
+func (a *Artifact) BuilderId() string { return BuilderID }
+
+// Files lists the disk.
+func (a *Artifact) Files() []string { return []string{a.disk} }
+
+// Id is the disk's path.
+func (a *Artifact) Id() string { return a.disk }
+
+func (a *Artifact) String() string { return fmt.Sprintf("a bootable disk: %s", a.disk) }
+
+// State answers post-processors: disk_size (bytes), kernel, kernel_command_line,
+// root_partition_guid, generated_data.
+func (a *Artifact) State(name string) any { return a.state[name] }
+
+// Destroy removes the disk.
+func (a *Artifact) Destroy() error {
+	if err := os.Remove(a.disk); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the disk: %w", err)
+	}
+	return nil
+}

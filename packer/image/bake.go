@@ -1,0 +1,109 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/hashicorp/packer-plugin-sdk/multistep"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/ovenbird-dev/ovenbird/packer/progress"
+	"github.com/ovenbird-dev/ovenbird/packer/tree"
+)
+
+// bake is what the steps of one build share.
+type bake struct {
+	config *Config
+	ui     packersdk.Ui
+
+	work   string             // everything that is half-made; stepWorkspace
+	tools  tree.Tree          // the Debian tree with the tools; stepTools
+	root   tree.Tree          // the machine in the making; stepRoot
+	comm   *tree.Communicator // stepCommunicator
+	kernel string             // its version; stepKernel
+}
+
+func (b *bake) uki() string  { return filepath.Join(b.work, "uki.efi") }
+func (b *bake) disk() string { return filepath.Join(b.work, diskName) }
+
+// step runs one piece of work with progress and puts its error where Packer looks.
+func (b *bake) step(state multistep.StateBag, what string, work func() error) multistep.StepAction {
+	if err := progress.Step(b.ui, what, work); err != nil {
+		state.Put("error", err)
+		return multistep.ActionHalt
+	}
+	return multistep.ActionContinue
+}
+
+// inTools runs a program of the tools tree with the work directory at /mnt.
+func (b *bake) inTools(ctx context.Context, name string, args ...string) error {
+	cmd := b.tools.Command(ctx, []tree.Bind{{Source: b.work, Target: "/mnt"}}, name, args...)
+	return run(ctx, cmd, name)
+}
+
+// inRoot runs a shell script in the root file system in the making.
+func (b *bake) inRoot(ctx context.Context, doing, script string) error {
+	return run(ctx, b.root.Command(ctx, nil, "/bin/sh", "-euc", script), doing)
+}
+
+// run runs cmd; the error of a failure carries the end of what it said.
+func run(ctx context.Context, cmd *exec.Cmd, doing string) error {
+	said := &tail{limit: 4 << 10}
+	if cmd.Stdout == nil {
+		cmd.Stdout = said
+	}
+	cmd.Stderr = said
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: %w", doing, context.Cause(ctx))
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w:\n%s", doing, err, strings.TrimSpace(said.String()))
+	}
+	return nil
+}
+
+// tail keeps the last limit bytes of what is written to it.
+type tail struct {
+	limit int
+	buf   bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.buf.Write(p)
+	if extra := t.buf.Len() - t.limit; extra > 0 {
+		t.buf.Next(extra)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string { return t.buf.String() }
+
+var _ io.Writer = (*tail)(nil)
+
+// artifact describes the disk that stepPublish has put in place.
+func (b *bake) artifact(generated any) *Artifact {
+	return &Artifact{
+		disk: filepath.Join(b.config.OutputDirectory, diskName),
+		state: map[string]any{
+			"disk_size":           b.config.diskBytes,
+			"kernel":              b.kernel,
+			"kernel_command_line": commandLine(b.config.KernelArguments),
+			"root_partition_guid": rootGUID,
+			"generated_data":      generated,
+		},
+	}
+}
+
+// removeAll removes a directory of the build and says so when it cannot.
+func (b *bake) removeAll(dir string) {
+	if err := os.RemoveAll(dir); err != nil {
+		b.ui.Error(fmt.Sprintf("cannot remove %s: %v; remove it by hand", dir, err))
+	}
+}

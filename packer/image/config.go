@@ -1,0 +1,148 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/hashicorp/packer-plugin-sdk/common"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
+)
+
+// Config is what a template says in a source block of type ovenbird-image.
+type Config struct {
+	common.PackerConfig `mapstructure:",squash"`
+
+	// The directory that receives disk.raw. A disk that is there already is replaced
+	// only with -force, and then in one step at the end of a build that succeeded.
+	OutputDirectory string `mapstructure:"output_directory" required:"true"`
+	// The size of the disk, such as 6GiB. The file is sparse: it takes the room of
+	// what is in it. A node grows its root file system to its volume at first boot.
+	// Default 6GiB, at least 2GiB, in whole MiB.
+	DiskSize string `mapstructure:"disk_size"`
+	// The Debian archive. Default http://deb.debian.org/debian; packages are checked
+	// against Debian's keys whatever the scheme.
+	Mirror string `mapstructure:"mirror"`
+	// The Debian security archive. Default http://deb.debian.org/debian-security.
+	SecurityMirror string `mapstructure:"security_mirror"`
+	// Debian packages to install beside those that a machine needs to boot.
+	ExtraPackages []string `mapstructure:"extra_packages"`
+	// Arguments for the kernel beside those that find the root file system and the
+	// console, such as "mitigations=auto".
+	KernelArguments []string `mapstructure:"kernel_arguments"`
+	// Where downloaded packages and the tools that make the disk are kept between
+	// builds. Default: ovenbird in the user's cache directory ($XDG_CACHE_HOME).
+	CacheDirectory string `mapstructure:"cache_directory"`
+
+	diskBytes int64
+	ctx       interpolate.Context
+}
+
+const (
+	defaultMirror         = "http://deb.debian.org/debian"
+	defaultSecurityMirror = "http://deb.debian.org/debian-security"
+	defaultDiskSize       = "6GiB"
+)
+
+// packageName is Debian's own rule (policy 5.6.7), with an optional architecture.
+var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$`)
+
+// prepare decodes what the template says, fills in defaults and checks every field.
+func (c *Config) prepare(raws ...any) error {
+	err := config.Decode(c, &config.DecodeOpts{
+		PluginType:         "ovenbird-image",
+		Interpolate:        true,
+		InterpolateContext: &c.ctx,
+	}, raws...)
+	if err != nil {
+		return err
+	}
+	var errs *packersdk.MultiError
+	for _, err := range []error{c.prepareOutput(), c.prepareSize(), c.prepareSources(), c.prepareCache()} {
+		if err != nil {
+			errs = packersdk.MultiErrorAppend(errs, err)
+		}
+	}
+	if errs != nil {
+		return errs
+	}
+	return nil
+}
+
+func (c *Config) prepareOutput() error {
+	if c.OutputDirectory == "" {
+		return errors.New("output_directory: must be set to the directory that receives disk.raw")
+	}
+	dir, err := filepath.Abs(c.OutputDirectory)
+	if err != nil {
+		return fmt.Errorf("output_directory: %w", err)
+	}
+	c.OutputDirectory = dir
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return fmt.Errorf("output_directory: %s is not a directory", dir)
+	}
+	return nil
+}
+
+func (c *Config) prepareSize() error {
+	if c.DiskSize == "" {
+		c.DiskSize = defaultDiskSize
+	}
+	size, err := parseSize(c.DiskSize)
+	if err != nil {
+		return fmt.Errorf("disk_size: %w", err)
+	}
+	c.diskBytes = size
+	return nil
+}
+
+func (c *Config) prepareSources() error {
+	if c.Mirror == "" {
+		c.Mirror = defaultMirror
+	}
+	if c.SecurityMirror == "" {
+		c.SecurityMirror = defaultSecurityMirror
+	}
+	for field, value := range map[string]string{"mirror": c.Mirror, "security_mirror": c.SecurityMirror} {
+		u, err := url.Parse(value)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return fmt.Errorf("%s: %q is not an http or https address", field, value)
+		}
+	}
+	for _, name := range c.ExtraPackages {
+		if !packageName.MatchString(name) {
+			return fmt.Errorf("extra_packages: %q is not the name of a Debian package", name)
+		}
+	}
+	for _, argument := range c.KernelArguments {
+		if argument == "" || strings.ContainsAny(argument, "\x00\n") {
+			return fmt.Errorf("kernel_arguments: %q is not a kernel argument", argument)
+		}
+	}
+	return nil
+}
+
+func (c *Config) prepareCache() error {
+	if c.CacheDirectory == "" {
+		c.CacheDirectory = os.Getenv("OVENBIRD_CACHE")
+	}
+	if c.CacheDirectory == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return fmt.Errorf("cache_directory: must be set, as there is no user cache directory: %w", err)
+		}
+		c.CacheDirectory = filepath.Join(user, "ovenbird")
+	}
+	dir, err := filepath.Abs(c.CacheDirectory)
+	if err != nil {
+		return fmt.Errorf("cache_directory: %w", err)
+	}
+	c.CacheDirectory = dir
+	return nil
+}

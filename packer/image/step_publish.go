@@ -1,0 +1,42 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/packer-plugin-sdk/multistep"
+)
+
+// stepPublish puts the finished disk in its place, whole or not at all.
+type stepPublish struct{ *bake }
+
+// Run publishes the disk.
+func (s *stepPublish) Run(_ context.Context, state multistep.StateBag) multistep.StepAction {
+	target := filepath.Join(s.config.OutputDirectory, diskName)
+	return s.step(state, "Writing "+target, func() error {
+		if err := syncFile(s.disk()); err != nil {
+			return err
+		}
+		if err := os.Rename(s.disk(), target); err != nil {
+			return fmt.Errorf("publish the disk: %w", err)
+		}
+		return syncFile(s.config.OutputDirectory)
+	})
+}
+
+func syncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("publish the disk: %w", err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("publish the disk: %w", err)
+	}
+	return nil
+}
+
+// Cleanup keeps the disk: from here on it is the artifact.
+func (s *stepPublish) Cleanup(multistep.StateBag) {}

@@ -1,0 +1,95 @@
+package image
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/packer-plugin-sdk/multistep"
+
+	"github.com/ovenbird-dev/ovenbird/packer/tree"
+)
+
+//go:embed all:machine
+var machineFiles embed.FS
+
+// maskedUnits are what Debian starts and a node never needs: checks of LVM snapshots,
+// timers of the package manager, consoles that nobody can log in at.
+var maskedUnits = []string{
+	"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
+	"e2scrub_all.timer", "e2scrub_reap.service",
+	"getty@tty1.service", "getty-static.service",
+	"systemd-firstboot.service", "systemd-homed-firstboot.service",
+	"systemd-networkd-wait-online.service", // kubelet waits for its API server
+	"systemd-pcrphase.service", "systemd-pcrphase-sysinit.service", "systemd-pcrmachine.service",
+	"dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount", "sys-kernel-tracing.mount",
+	"modprobe@drm.service", "modprobe@efi_pstore.service", "systemd-pstore.service",
+	"remote-fs.target", "systemd-binfmt.service", "proc-sys-fs-binfmt_misc.automount",
+}
+
+// stepRoot lays out the root file system of a machine that boots on EC2.
+type stepRoot struct{ *bake }
+
+// Run lays out the root file system.
+func (s *stepRoot) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
+	s.root = tree.Tree{Dir: filepath.Join(s.work, "root")}
+	s.removeAll(s.root.Dir) // of an attempt before this one
+	return s.step(state, "Laying out the root file system (Debian 13)", func() error {
+		err := debootstrap{
+			dir:      s.root.Dir,
+			packages: slices.Concat(machinePackages, s.config.ExtraPackages),
+			mirrors:  s.config.sources(),
+			dpkg:     dpkgOptions,
+			archive:  s.config.archive(),
+			scratch:  s.work,
+		}.run(ctx)
+		if err != nil {
+			return fmt.Errorf("lay out the root file system: %w", err)
+		}
+		if err := writeMachineFiles(s.root.Dir); err != nil {
+			return err
+		}
+		return s.inRoot(ctx, "set up the machine's services", strings.Join([]string{
+			"systemctl --quiet enable systemd-networkd.service systemd-resolved.service chrony.service",
+			"systemctl --quiet mask " + strings.Join(maskedUnits, " "),
+			// The build machine's name and resolver must not become the node's.
+			"rm -f /etc/hostname",
+			"ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf",
+			"ln -sf /usr/share/zoneinfo/UTC /etc/localtime",
+		}, "\n"))
+	})
+}
+
+// writeMachineFiles copies the files in machine/ into the root file system. The layout
+// of the disk's file systems comes from the layout itself.
+func writeMachineFiles(root string) error {
+	fstab := fmt.Sprintf("PARTUUID=%s / ext4 defaults,noatime,x-systemd.growfs 0 0\n", strings.ToLower(rootGUID))
+	if err := os.WriteFile(filepath.Join(root, "etc/fstab"), []byte(fstab), 0o644); err != nil {
+		return fmt.Errorf("write /etc/fstab: %w", err)
+	}
+	return fs.WalkDir(machineFiles, "machine", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(root, strings.TrimPrefix(name, "machine"))
+		if entry.IsDir() {
+			return os.MkdirAll(to, 0o755)
+		}
+		content, err := machineFiles.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(to, content, 0o644); err != nil {
+			return fmt.Errorf("write %s: %w", strings.TrimPrefix(name, "machine"), err)
+		}
+		return nil
+	})
+}
+
+// Cleanup leaves the tree to stepWorkspace.
+func (s *stepRoot) Cleanup(multistep.StateBag) {}

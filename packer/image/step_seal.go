@@ -1,0 +1,38 @@
+package image
+
+import (
+	"context"
+
+	"github.com/hashicorp/packer-plugin-sdk/multistep"
+)
+
+// sealScript removes what belongs to the build and not to the node: package lists,
+// temporary files, logs, and everything that must differ between two nodes.
+const sealScript = `
+find /tmp /var/tmp -mindepth 1 -delete
+find /var/log -type f -delete
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb
+rm -rf /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
+rm -f /var/lib/systemd/random-seed /var/lib/dbus/machine-id /var/lib/systemd/credential.secret
+rm -f /etc/.pwd.lock /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid-
+rm -f /root/.bash_history /root/.lesshst /root/.wget-hsts
+# Empty: systemd makes an id at boot without running its first-boot set-up.
+: >/etc/machine-id
+# No password opens root.
+passwd --quiet --lock root
+`
+
+// stepSeal ends the provisioners' access and makes the tree one that any number of
+// nodes can start from.
+type stepSeal struct{ *bake }
+
+// Run seals the tree.
+func (s *stepSeal) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
+	s.comm.Close()
+	return s.step(state, "Sealing the root file system", func() error {
+		return s.inRoot(ctx, "seal the root file system", sealScript)
+	})
+}
+
+// Cleanup has nothing to undo.
+func (s *stepSeal) Cleanup(multistep.StateBag) {}
