@@ -1,0 +1,145 @@
+// Package state is what a lab keeps on disk: where each thing lies in the lab's state
+// directory, the few facts that `up` decided, and the locks that keep one `up` and one
+// daemon at work. Files are written whole, so that any process may be killed at any time.
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// ErrNoLab is what Load answers where no `up` has been.
+var ErrNoLab = errors.New("no lab here")
+
+// Lab is what `up` decided and every other command reads.
+type Lab struct {
+	Name        string      `json:"name"` // the lab's and its network namespace's
+	ProxyPort   int         `json:"proxyPort,omitempty"`
+	Accelerator Accelerator `json:"accelerator"`
+	Images      []Image     `json:"images,omitempty"` // the newest last
+	CreatedAt   time.Time   `json:"createdAt"`
+}
+
+// Accelerator is how this machine runs instances, and why so.
+type Accelerator struct {
+	Name   string `json:"name"` // "kvm" or "tcg"
+	Reason string `json:"reason"`
+}
+
+// Image is a disk registered as an AMI. Its bytes are told from others by path, size and
+// modification time.
+type Image struct {
+	ID           string    `json:"id"`
+	Source       string    `json:"source"` // where it was baked
+	Size         int64     `json:"size"`   // bytes
+	ModTime      time.Time `json:"modTime"`
+	RegisteredAt time.Time `json:"registeredAt"`
+}
+
+// Dir is a lab's state directory, an absolute path.
+type Dir string
+
+// Open makes path absolute. It makes nothing on disk.
+func Open(path string) (Dir, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("find the lab's state directory %q: %w", path, err)
+	}
+	return Dir(abs), nil
+}
+
+func (d Dir) join(parts ...string) string {
+	return filepath.Join(append([]string{string(d)}, parts...)...)
+}
+
+// The files of a lab. Directories that hold secrets are made 0700, secret files 0600.
+func (d Dir) labFile() string    { return d.join("lab.json") }
+func (d Dir) daemonLock() string { return d.join("daemon.lock") }
+
+// CA is the certificate that the lab's endpoints are signed by.
+func (d Dir) CA() string { return d.join("ca.crt") }
+
+// TLS is the directory of the endpoints' certificates and keys.
+func (d Dir) TLS() string { return d.join("tls") }
+
+// Credentials is the administrator's access key.
+func (d Dir) Credentials() string { return d.join("credentials.json") }
+
+// Secret is what instance credentials and metadata tokens are derived from.
+func (d Dir) Secret() string { return d.join("secret.key") }
+
+// Fleet is the record of the instances.
+func (d Dir) Fleet() string { return d.join("fleet.json") }
+
+// Instances is the directory that holds one directory an instance.
+func (d Dir) Instances() string { return d.join("instances") }
+
+// Instance is an instance's own directory.
+func (d Dir) Instance(id string) string { return d.join("instances", id) }
+
+// Console is what an instance printed on its serial port.
+func (d Dir) Console(id string) string { return d.join("instances", id, "console.log") }
+
+// Image is a registered image's disk.
+func (d Dir) Image(id string) string { return d.join("images", id+".raw") }
+
+// Names is the directory of what dnsmasq is told.
+func (d Dir) Names() string { return d.join("names") }
+
+// Log is where a child's output goes.
+func (d Dir) Log(name string) string { return d.join("log", name+".log") }
+
+// Resolv is the resolv.conf for commands inside the lab.
+func (d Dir) Resolv() string { return d.join("resolv.conf") }
+
+// Make makes the state directory and its parts.
+func (d Dir) Make() error {
+	for path, mode := range map[string]fs.FileMode{
+		"": 0o755, "log": 0o755, "images": 0o755, "names": 0o755, "tls": 0o700, "instances": 0o755,
+	} {
+		if err := os.MkdirAll(d.join(path), mode); err != nil {
+			return fmt.Errorf("make the lab's state directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// Load reads the lab; ErrNoLab when there is none.
+func (d Dir) Load() (Lab, error) {
+	data, err := os.ReadFile(d.labFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return Lab{}, fmt.Errorf("%w: %s has none; start one with `ovenbird-lab up`, or name another with --state-dir", ErrNoLab, d)
+	}
+	if err != nil {
+		return Lab{}, fmt.Errorf("read the lab: %w", err)
+	}
+	var lab Lab
+	if err := json.Unmarshal(data, &lab); err != nil {
+		return Lab{}, fmt.Errorf("read the lab from %s: %w", d.labFile(), err)
+	}
+	return lab, nil
+}
+
+// Save replaces the lab's record.
+func (d Dir) Save(lab Lab) error {
+	return WriteJSON(d.labFile(), lab, 0o644)
+}
+
+// WriteJSON replaces path with value, whole.
+func WriteJSON(path string, value any, mode fs.FileMode) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	if err := renameio.WriteFile(path, append(data, '\n'), mode); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

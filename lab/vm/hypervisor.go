@@ -1,0 +1,186 @@
+// Package vm runs an instance as a QEMU virtual machine: q35, booted through UEFI from an
+// NVMe drive on a copy-on-write overlay over the baked disk. Each machine lives in a
+// directory and a session of its own and outlives the process that started it, which
+// finds it again by its control socket. What goes wrong at the start is reported with
+// what QEMU said.
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotRunning is what Adopt answers when the instance has no virtual machine.
+var ErrNotRunning = errors.New("no virtual machine runs")
+
+// startTimeout bounds how long QEMU may take until it answers, on a machine that is busy
+// with other guests.
+const startTimeout = 60 * time.Second
+
+// Programs are the files of the host that machines are made with.
+type Programs struct {
+	QEMU, Image    string // qemu-system-x86_64, qemu-img
+	Firmware, Vars string // OVMF's code, and the template of its variables
+}
+
+// FindPrograms looks for what the Debian packages qemu-system-x86, qemu-utils and ovmf
+// install.
+func FindPrograms() (Programs, error) {
+	var p Programs
+	var err error
+	if p.QEMU, err = exec.LookPath("qemu-system-x86_64"); err != nil {
+		return p, errors.New("qemu-system-x86_64 is not installed: apt-get install qemu-system-x86")
+	}
+	if p.Image, err = exec.LookPath("qemu-img"); err != nil {
+		return p, errors.New("qemu-img is not installed: apt-get install qemu-utils")
+	}
+	p.Firmware, p.Vars = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	for _, file := range []string{p.Firmware, p.Vars} {
+		if _, err := os.Stat(file); err != nil {
+			return p, fmt.Errorf("the UEFI firmware %s is not installed: apt-get install ovmf", file)
+		}
+	}
+	return p, nil
+}
+
+// Hypervisor starts and finds virtual machines.
+type Hypervisor struct {
+	Programs
+	Accelerator string // KVM or TCG
+}
+
+// Start makes the instance's disk and starts its machine, paused: its tap is there, its
+// first instruction waits for Machine.Resume.
+func (h Hypervisor) Start(ctx context.Context, spec Spec) (*Machine, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := h.prepare(ctx, spec); err != nil {
+		return nil, err
+	}
+	listener, err := listen(spec.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("make the control socket of %s: %w", spec.Instance, err)
+	}
+	log, err := os.OpenFile(filepath.Join(spec.Dir, logFile), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		_ = listener.Close()
+		return nil, fmt.Errorf("open QEMU's log for %s: %w", spec.Instance, err)
+	}
+	// Not CommandContext: the machine outlives the context and this process.
+	cmd := exec.Command(h.QEMU, spec.arguments(h.Accelerator, h.Firmware)...) //nolint:noctx
+	cmd.Dir = spec.Dir
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{listener}
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	_, _ = listener.Close(), log.Close()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", h.QEMU, err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	machine, err := connect(ctx, spec.Dir, ended)
+	if err != nil {
+		_ = cmd.Process.Kill()
+		<-ended
+		return nil, fmt.Errorf("start the virtual machine of %s: %w%s", spec.Instance, err, said(spec.Dir))
+	}
+	return machine, nil
+}
+
+// prepare makes the overlay and the firmware's variables afresh.
+func (h Hypervisor) prepare(ctx context.Context, spec Spec) error {
+	if err := RemoveFiles(spec.Dir); err != nil {
+		return err
+	}
+	args := []string{"create", "-q", "-f", "qcow2", "-F", "raw", "-b", spec.Image, diskFile}
+	if spec.VolumeGiB > 0 {
+		args = append(args, fmt.Sprintf("%dG", spec.VolumeGiB))
+	}
+	create := exec.CommandContext(ctx, h.Image, args...)
+	create.Dir = spec.Dir
+	if out, err := create.CombinedOutput(); err != nil {
+		return fmt.Errorf("make the disk of %s over %s: %w: %s", spec.Instance, spec.Image, err, strings.TrimSpace(string(out)))
+	}
+	if err := copyFile(h.Vars, filepath.Join(spec.Dir, varsFile)); err != nil {
+		return fmt.Errorf("make the firmware variables of %s: %w", spec.Instance, err)
+	}
+	return nil
+}
+
+// RemoveFiles removes what a machine leaves in dir, but for what the guest printed.
+func RemoveFiles(dir string) error {
+	for _, file := range []string{diskFile, varsFile, socketFile, pidFile} {
+		if err := os.Remove(filepath.Join(dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the files of a virtual machine: %w", err)
+		}
+	}
+	return nil
+}
+
+// said is the end of QEMU's log, for an error message.
+func said(dir string) string {
+	file, err := os.Open(filepath.Join(dir, logFile))
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = file.Close() }()
+	if info, err := file.Stat(); err == nil && info.Size() > 1000 {
+		_, _ = file.Seek(-1000, io.SeekEnd)
+	}
+	text, _ := io.ReadAll(io.LimitReader(file, 1000))
+	if t := strings.Join(strings.Fields(string(text)), " "); t != "" {
+		return ": QEMU said: " + t
+	}
+	return ""
+}
+
+// listen makes the control socket that QEMU inherits.
+func listen(dir string) (*os.File, error) {
+	parent, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = parent.Close() }()
+	listener, err := net.ListenUnix("unix", socketAddr(parent))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = listener.Close() }()
+	listener.SetUnlinkOnClose(false)
+	return listener.File()
+}
+
+// socketAddr reaches the socket in dir through the descriptor: a socket's own path must
+// fit into 108 bytes.
+func socketAddr(dir *os.File) *net.UnixAddr {
+	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socketFile)}
+}
+
+func copyFile(from, to string) error {
+	source, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = source.Close() }()
+	target, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(target, source)
+	return errors.Join(err, target.Close())
+}

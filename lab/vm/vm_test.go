@@ -1,0 +1,181 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ovenbird-dev/ovenbird/lab/namespace"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func TestAMachineIsDescribedToQEMUAsEC2WouldShowIt(t *testing.T) {
+	mac, _ := net.ParseMAC("02:aa:bb:cc:dd:ee")
+	spec := Spec{
+		Instance: "i-0123456789abcdef0", Image: "/images/ami-1.raw", Volume: "vol-0fedcba9876543210",
+		Type: "t3.medium", VCPUs: 2, MemoryMiB: 4096, MAC: mac, Tap: "tap0",
+	}
+	got := strings.Join(spec.arguments(TCG, "/fw/CODE.fd"), "\n") + "\n"
+	golden := filepath.Join("testdata", "arguments.golden")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("arguments differ from %s (-update rewrites it); got\n%s", golden, got)
+	}
+}
+
+// hypervisor runs real machines by software emulation.
+func hypervisor(t *testing.T) Hypervisor {
+	t.Helper()
+	programs, err := FindPrograms()
+	if err != nil {
+		t.Skip(err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make a tap")
+	}
+	return Hypervisor{Programs: programs, Accelerator: TCG}
+}
+
+func spec(t *testing.T, dir string) Spec {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "blank.raw")
+	if err := os.WriteFile(image, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Spec{
+		Instance: "i-0123456789abcdef0", Dir: dir, Image: image, Volume: "vol-0fedcba9876543210",
+		Type: "t3.nano", VCPUs: 2, MemoryMiB: 128, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Tap: "obtest0",
+	}
+}
+
+// start starts a machine in a namespace of its own, where its tap does no harm.
+func start(t *testing.T, h Hypervisor, spec Spec) (*Machine, error) {
+	t.Helper()
+	name := fmt.Sprintf("ovenbird-vm-%d", os.Getpid())
+	if err := namespace.Create(name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = namespace.Delete(name) })
+	var machine *Machine
+	err := namespace.Do(name, func() (err error) {
+		machine, err = h.Start(t.Context(), spec)
+		return err
+	})
+	return machine, err
+}
+
+// longDir is longer than a socket's path may be.
+func longDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func gone(t *testing.T, m *Machine) {
+	t.Helper()
+	select {
+	case <-m.Gone():
+	case <-time.After(30 * time.Second):
+		t.Fatal("the machine is still there")
+	}
+}
+
+func TestAMachineIsStartedAdoptedAndKilled(t *testing.T) {
+	h := hypervisor(t)
+	dir := longDir(t)
+	ctx := t.Context()
+	if _, err := h.Adopt(ctx, dir); !errors.Is(err, ErrNotRunning) {
+		t.Fatalf("adopt before start: %v", err)
+	}
+	first, err := start(t, h, spec(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(first.Kill)
+	if err := first.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
+	// As when the lab's daemon dies: the kernel closes its connection.
+	_ = first.qmp.conn.Close()
+
+	second, err := h.Adopt(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state, err := second.look(ctx); state != "running" || err != nil {
+		t.Errorf("the adopted machine is %q, %v", state, err)
+	}
+	if err := second.PowerDown(ctx); err != nil {
+		t.Errorf("power down: %v", err)
+	}
+	second.Kill()
+	gone(t, second)
+	gone(t, first)
+	select {
+	case <-second.Halted():
+		t.Error("a killed machine is taken for one that powered off")
+	default:
+	}
+	if _, err := h.Adopt(ctx, dir); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("adopt after the end: %v", err)
+	}
+	if err := RemoveFiles(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, _ := filepath.Glob(filepath.Join(dir, "*"))
+	for _, file := range left {
+		if base := filepath.Base(file); base != logFile && base != consoleFile {
+			t.Errorf("%s is left", base)
+		}
+	}
+}
+
+func TestWhatQEMUSaysIsInTheErrorOfAFailedStart(t *testing.T) {
+	h := hypervisor(t)
+	s := spec(t, t.TempDir())
+	s.MemoryMiB = 64 << 20 // 64 TiB
+	_, err := start(t, h, s)
+	if err == nil || !strings.Contains(err.Error(), "QEMU said: ") || !strings.Contains(err.Error(), "memory") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAMissingImageIsNamed(t *testing.T) {
+	h := hypervisor(t)
+	s := spec(t, t.TempDir())
+	s.Image = "/no/such/image"
+	if _, err := start(t, h, s); err == nil || !strings.Contains(err.Error(), "/no/such/image") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTheProbeDecidesWithAReason(t *testing.T) {
+	h := hypervisor(t)
+	accelerator, reason, err := Probe(context.Background(), h.Programs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if accelerator != KVM && accelerator != TCG || reason == "" {
+		t.Errorf("%q because %q", accelerator, reason)
+	}
+	t.Logf("%s: %s", accelerator, reason)
+}

@@ -1,0 +1,119 @@
+// Package vpc is the lab's address plan: one account, one region, one VPC with a subnet
+// in each of three zones, and the addresses of what stands in it. It is data and
+// arithmetic; it touches no network.
+package vpc
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Plan is an account's corner of one region.
+type Plan struct {
+	Partition, Account, Region string
+
+	VPCID   string
+	CIDR    netip.Prefix
+	Subnets []Subnet
+
+	// Resolver answers DNS and DHCP; as on EC2 it is the VPC's base address plus two.
+	Resolver netip.Addr
+	// Endpoint answers STS and EC2.
+	Endpoint netip.Addr
+	// ControlPlane is kept for `ovenbird serve`.
+	ControlPlane netip.Addr
+	// Metadata answers the instance metadata service.
+	Metadata netip.Addr
+}
+
+// Subnet lies in one availability zone; its first address is the VPC's router.
+type Subnet struct {
+	ID, Zone, ZoneID string
+	CIDR             netip.Prefix
+	Bridge           string // the interface that carries it in the lab's namespace
+}
+
+// Names under which the lab's own endpoints are found, by DNS and in their certificates.
+const (
+	EndpointName     = "aws.lab.internal"
+	ControlPlaneName = "eks.lab.internal"
+)
+
+// reserved is how many addresses at the start of a subnet are never an instance's: EC2
+// keeps four, the lab's own endpoints need some more.
+const reserved = 20
+
+// Default is the plan that every lab has.
+func Default() Plan {
+	return Plan{
+		Partition: "aws",
+		Account:   "111122223333",
+		Region:    "us-west-2",
+		VPCID:     "vpc-0a1b2c3d4e5f60718",
+		CIDR:      netip.MustParsePrefix("10.0.0.0/16"),
+		Subnets: []Subnet{
+			{ID: "subnet-0aaaaaaaaaaaaaaaa", Zone: "us-west-2a", ZoneID: "usw2-az1", CIDR: netip.MustParsePrefix("10.0.0.0/20"), Bridge: "subnet-a"},
+			{ID: "subnet-0bbbbbbbbbbbbbbbb", Zone: "us-west-2b", ZoneID: "usw2-az2", CIDR: netip.MustParsePrefix("10.0.16.0/20"), Bridge: "subnet-b"},
+			{ID: "subnet-0cccccccccccccccc", Zone: "us-west-2c", ZoneID: "usw2-az3", CIDR: netip.MustParsePrefix("10.0.32.0/20"), Bridge: "subnet-c"},
+		},
+		Resolver:     netip.MustParseAddr("10.0.0.2"),
+		Endpoint:     netip.MustParseAddr("10.0.0.3"),
+		ControlPlane: netip.MustParseAddr("10.0.0.10"),
+		Metadata:     netip.MustParseAddr("169.254.169.254"),
+	}
+}
+
+// Subnet finds a subnet by its ID.
+func (p Plan) Subnet(id string) (Subnet, bool) {
+	for _, s := range p.Subnets {
+		if s.ID == id {
+			return s, true
+		}
+	}
+	return Subnet{}, false
+}
+
+// DNSSuffix is the domain of instance names.
+func (p Plan) DNSSuffix() string { return p.Region + ".compute.internal" }
+
+// HostName is an instance's name without its domain: ip-10-0-1-2.
+func (p Plan) HostName(addr netip.Addr) string {
+	return "ip-" + strings.ReplaceAll(addr.String(), ".", "-")
+}
+
+// PrivateDNSName is an instance's full name: ip-10-0-1-2.us-west-2.compute.internal.
+func (p Plan) PrivateDNSName(addr netip.Addr) string {
+	return p.HostName(addr) + "." + p.DNSSuffix()
+}
+
+// IAM makes the ARN of an IAM resource, such as "role/ovenbird-node".
+func (p Plan) IAM(resource string) string {
+	return fmt.Sprintf("arn:%s:iam::%s:%s", p.Partition, p.Account, resource)
+}
+
+// AssumedRole makes the ARN of a role's session, as GetCallerIdentity names it.
+func (p Plan) AssumedRole(role, session string) string {
+	return fmt.Sprintf("arn:%s:sts::%s:assumed-role/%s/%s", p.Partition, p.Account, role, session)
+}
+
+// Router is the subnet's first address.
+func (s Subnet) Router() netip.Addr { return s.CIDR.Masked().Addr().Next() }
+
+// Size is how many addresses the subnet has for instances.
+func (s Subnet) Size() int {
+	return 1<<(32-s.CIDR.Bits()) - reserved - 1
+}
+
+// Address is the subnet's nth address for instances, counted from 0 to Size()-1.
+func (s Subnet) Address(n int) netip.Addr {
+	b := s.CIDR.Masked().Addr().As4()
+	v := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+	v += uint32(reserved + n)
+	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
+}
+
+// Assignable tells whether addr may be given to an instance of the subnet.
+func (s Subnet) Assignable(addr netip.Addr) bool {
+	return s.CIDR.Contains(addr) && !addr.Less(s.Address(0)) && !s.Address(s.Size()-1).Less(addr)
+}
