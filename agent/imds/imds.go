@@ -1,0 +1,186 @@
+// Package imds reads the instance metadata service, version 2 only: who the instance is,
+// its user-data and its role's credentials. It does not retry; the caller does, and
+// reports it. Nothing that it reads is logged.
+package imds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
+	sdk "github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// maxAnswer is more than any answer of the service is long; user-data ends at 16 KiB.
+const maxAnswer = 64 << 10
+
+// Instance is who the instance is.
+type Instance struct {
+	ID               string     `json:"instanceId"`
+	Type             string     `json:"instanceType"`
+	Region           string     `json:"region"`
+	AvailabilityZone string     `json:"availabilityZone"`
+	PrivateDNSName   string     `json:"privateDnsName"`
+	PrivateIPv4      netip.Addr `json:"privateIpv4,omitzero"`
+	IPv6             netip.Addr `json:"ipv6,omitzero"` // invalid when it has none
+}
+
+// ProviderID is what Kubernetes calls the instance.
+func (i Instance) ProviderID() string {
+	return "aws:///" + i.AvailabilityZone + "/" + i.ID
+}
+
+// Client talks to the service.
+type Client struct{ options sdk.Options }
+
+// New returns a client of the service at endpoint; when that is empty, of
+// AWS_EC2_METADATA_SERVICE_ENDPOINT or else http://169.254.169.254.
+func New(endpoint string) *Client {
+	return &Client{options: sdk.Options{
+		Endpoint:       endpoint,
+		EnableFallback: aws.FalseTernary, // never version 1
+		Retryer:        aws.NopRetryer{},
+		HTTPClient: &http.Client{Transport: &http.Transport{
+			// Proxy stays nil: the service must never be reached through one. The SDK's
+			// own deadlines are too short for a slow machine that is just starting.
+			DialContext:           (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+			ResponseHeaderTimeout: 5 * time.Second,
+			MaxIdleConns:          4,
+			IdleConnTimeout:       30 * time.Second,
+		}},
+		DisableDefaultTimeout: true,
+	}}
+}
+
+// session begins with a fresh token: the SDK keeps one that the service refuses for as
+// long as it thinks that it is good.
+func (c *Client) session() *sdk.Client { return sdk.New(c.options) }
+
+// Instance returns who the instance is.
+func (c *Client) Instance(ctx context.Context) (Instance, error) {
+	session := c.session()
+	document, err := session.GetInstanceIdentityDocument(ctx, nil)
+	if err != nil {
+		return Instance{}, fmt.Errorf("read the identity document from instance metadata: %w", brief(err))
+	}
+	instance := Instance{
+		ID:               document.InstanceID,
+		Type:             document.InstanceType,
+		Region:           document.Region,
+		AvailabilityZone: document.AvailabilityZone,
+	}
+	names, err := get(ctx, session, "local-hostname")
+	if err != nil {
+		return Instance{}, err
+	}
+	// A DHCP options set with several domains gives several names; EC2's is the first.
+	if fields := strings.Fields(names); len(fields) > 0 {
+		instance.PrivateDNSName = fields[0]
+	}
+	if instance.PrivateIPv4, err = netip.ParseAddr(document.PrivateIP); err != nil {
+		return Instance{}, fmt.Errorf("instance metadata: privateIp: %w", err)
+	}
+	ipv6, err := get(ctx, session, "ipv6")
+	switch {
+	case errors.Is(err, errNotThere):
+	case err != nil:
+		return Instance{}, err
+	default:
+		if instance.IPv6, err = netip.ParseAddr(ipv6); err != nil {
+			return Instance{}, fmt.Errorf("instance metadata: ipv6: %w", err)
+		}
+	}
+	return instance, instance.Complete()
+}
+
+// Complete says what is missing to make a node of the instance.
+func (i Instance) Complete() error {
+	for _, required := range []struct{ name, value string }{
+		{"instanceId", i.ID}, {"instanceType", i.Type}, {"region", i.Region},
+		{"availabilityZone", i.AvailabilityZone}, {"privateDnsName", i.PrivateDNSName},
+	} {
+		if required.value == "" {
+			return fmt.Errorf("instance metadata: %s is missing", required.name)
+		}
+	}
+	if !i.PrivateIPv4.IsValid() {
+		return errors.New("instance metadata: privateIpv4 is missing")
+	}
+	return nil
+}
+
+// UserData returns the instance's user-data, nil when it has none.
+func (c *Client) UserData(ctx context.Context) ([]byte, error) {
+	output, err := c.session().GetUserData(ctx, nil)
+	if isNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read user-data from instance metadata: %w", brief(err))
+	}
+	return read("user-data", output.Content)
+}
+
+// Credentials returns the credentials of the instance's role, fetched anew when they
+// are about to expire.
+func (c *Client) Credentials() aws.CredentialsProvider {
+	return aws.NewCredentialsCache(ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = c.session() }))
+}
+
+var errNotThere = errors.New("not there")
+
+func get(ctx context.Context, session *sdk.Client, path string) (string, error) {
+	output, err := session.GetMetadata(ctx, &sdk.GetMetadataInput{Path: path})
+	if isNotFound(err) {
+		return "", fmt.Errorf("instance metadata %s: %w", path, errNotThere)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read %s from instance metadata: %w", path, brief(err))
+	}
+	data, err := read(path, output.Content)
+	return strings.TrimSpace(string(data)), err
+}
+
+func read(path string, content io.ReadCloser) ([]byte, error) {
+	defer content.Close()
+	data, err := io.ReadAll(io.LimitReader(content, maxAnswer+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s from instance metadata: %w", path, err)
+	}
+	if len(data) > maxAnswer {
+		return nil, fmt.Errorf("read %s from instance metadata: longer than %d bytes", path, maxAnswer)
+	}
+	return data, nil
+}
+
+func isNotFound(err error) bool {
+	var response *smithyhttp.ResponseError
+	return errors.As(err, &response) && response.HTTPStatusCode() == http.StatusNotFound
+}
+
+// brief drops the SDK's wrapping, which names its operations over again.
+func brief(err error) error {
+	text := err.Error()
+	const operation = "operation error ec2imds: "
+	if i := strings.LastIndex(text, operation); i >= 0 {
+		_, text, _ = strings.Cut(text[i+len(operation):], ", ")
+	}
+	return briefError{text: strings.TrimSuffix(text, ", request to EC2 IMDS failed"), err: err}
+}
+
+type briefError struct {
+	text string
+	err  error
+}
+
+func (e briefError) Error() string { return e.text }
+func (e briefError) Unwrap() error { return e.err }

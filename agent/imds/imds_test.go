@@ -1,0 +1,149 @@
+package imds_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/ovenbird-dev/ovenbird/agent/imds"
+)
+
+// service is IMDSv2 with fixed answers by path.
+type service struct {
+	answers map[string]string
+	calls   []string
+}
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.calls = append(s.calls, r.Method+" "+r.URL.Path)
+	if r.URL.Path == "/latest/api/token" && r.Method == http.MethodPut {
+		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", r.Header.Get("X-Aws-Ec2-Metadata-Token-Ttl-Seconds"))
+		w.Write([]byte("the-token"))
+		return
+	}
+	if r.Header.Get("X-Aws-Ec2-Metadata-Token") != "the-token" {
+		http.Error(w, "", http.StatusUnauthorized)
+		return
+	}
+	answer, ok := s.answers[strings.TrimPrefix(r.URL.Path, "/latest/")]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	w.Write([]byte(answer))
+}
+
+func start(t *testing.T, answers map[string]string) (*imds.Client, *service) {
+	s := &service{answers: answers}
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	return imds.New(server.URL), s
+}
+
+const document = `{"instanceId":"i-0123456789abcdef0","instanceType":"t3.medium","region":"us-west-2","availabilityZone":"us-west-2b","privateIp":"10.0.16.7"}`
+
+func TestInstanceIsReadWithAToken(t *testing.T) {
+	client, _ := start(t, map[string]string{
+		"dynamic/instance-identity/document": document,
+		"meta-data/local-hostname":           "ip-10-0-16-7.us-west-2.compute.internal ip-10-0-16-7.corp.example\n",
+		"meta-data/ipv6":                     "2600:1f14::7",
+	})
+	got, err := client.Instance(t.Context())
+	want := imds.Instance{
+		ID: "i-0123456789abcdef0", Type: "t3.medium", Region: "us-west-2", AvailabilityZone: "us-west-2b",
+		PrivateDNSName: "ip-10-0-16-7.us-west-2.compute.internal",
+		PrivateIPv4:    netip.MustParseAddr("10.0.16.7"), IPv6: netip.MustParseAddr("2600:1f14::7"),
+	}
+	if err != nil || got != want {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if got.ProviderID() != "aws:///us-west-2b/i-0123456789abcdef0" {
+		t.Errorf("provider ID is %s", got.ProviderID())
+	}
+}
+
+func TestAnInstanceNeedsNoIPv6(t *testing.T) {
+	client, _ := start(t, map[string]string{"dynamic/instance-identity/document": document, "meta-data/local-hostname": "name"})
+	if got, err := client.Instance(t.Context()); err != nil || got.IPv6.IsValid() {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestWhatIsMissingIsNamed(t *testing.T) {
+	client, _ := start(t, map[string]string{"dynamic/instance-identity/document": document, "meta-data/local-hostname": ""})
+	if _, err := client.Instance(t.Context()); err == nil || err.Error() != "instance metadata: privateDnsName is missing" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNoUserDataIsNoError(t *testing.T) {
+	client, _ := start(t, nil)
+	if data, err := client.UserData(t.Context()); data != nil || err != nil {
+		t.Errorf("got %q, %v", data, err)
+	}
+}
+
+func TestUserDataComesAsItIs(t *testing.T) {
+	client, _ := start(t, map[string]string{"user-data": "\x1f\x8b\x00binary\n"})
+	if data, err := client.UserData(t.Context()); string(data) != "\x1f\x8b\x00binary\n" || err != nil {
+		t.Errorf("got %q, %v", data, err)
+	}
+}
+
+func TestTooMuchUserDataIsRefused(t *testing.T) {
+	client, _ := start(t, map[string]string{"user-data": strings.Repeat("x", 100<<10)})
+	if _, err := client.UserData(t.Context()); err == nil || !strings.Contains(err.Error(), "longer than 65536 bytes") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestVersion1IsNeverSpoken(t *testing.T) {
+	var calls []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls = append(calls, r.Method+" "+r.URL.Path)
+		http.Error(w, "", http.StatusForbidden) // as when tokens are out of the hop limit's reach
+	}))
+	defer server.Close()
+	if _, err := imds.New(server.URL).Instance(t.Context()); err == nil || !strings.Contains(err.Error(), "StatusCode: 403") {
+		t.Errorf("got %v", err)
+	}
+	if len(calls) != 1 || calls[0] != "PUT /latest/api/token" {
+		t.Errorf("calls were %q", calls)
+	}
+}
+
+func TestATokenThatTheServiceForgotIsReplaced(t *testing.T) {
+	client, s := start(t, map[string]string{"user-data": "x"})
+	if _, err := client.UserData(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.calls = nil
+	if _, err := client.UserData(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s.calls[0] != "PUT /latest/api/token" {
+		t.Errorf("calls were %q", s.calls)
+	}
+}
+
+func TestARefusedConnectionIsToldInShort(t *testing.T) {
+	server := httptest.NewServer(nil)
+	server.Close()
+	_, err := imds.New(server.URL).UserData(t.Context())
+	if err == nil || !strings.HasSuffix(err.Error(), "connection refused") || strings.Contains(err.Error(), "ec2imds") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCredentialsAreTheRoles(t *testing.T) {
+	client, _ := start(t, map[string]string{
+		"meta-data/iam/security-credentials/":              "ovenbird-node",
+		"meta-data/iam/security-credentials/ovenbird-node": `{"Code":"Success","Type":"AWS-HMAC","AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"s","Token":"t","Expiration":"2099-01-01T00:00:00Z"}`,
+	})
+	got, err := client.Credentials().Retrieve(t.Context())
+	if err != nil || got.AccessKeyID != "ASIAEXAMPLE" || got.SessionToken != "t" || !got.CanExpire {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
