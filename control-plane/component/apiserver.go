@@ -56,7 +56,8 @@ func (c Cluster) apiServer() Component {
 			{encryption, 0o600, encryptionConfig(c.EncryptionKey)},
 		},
 		Ports:     []Port{{"https", listen}},
-		Probe:     c.probe(listen, "/readyz", "/livez"),
+		// A restart of the API server would not help an etcd that is down.
+		Probe:     c.probe(listen, "/readyz", "/livez?exclude=etcd"),
 		DependsOn: []string{Etcd},
 	}
 }
