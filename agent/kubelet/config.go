@@ -1,0 +1,106 @@
+package kubelet
+
+import (
+	"time"
+
+	kubelet "k8s.io/kubelet/config/v1beta1"
+)
+
+// Where things are on the node.
+const (
+	caPath         = "/etc/kubernetes/pki/ca.crt"
+	configPath     = "/etc/kubernetes/kubelet/config.json"
+	dropInDir      = "/etc/kubernetes/kubelet/config.json.d"
+	userConfigPath = dropInDir + "/40-nodeadm.conf"
+	environment    = "/etc/eks/kubelet/environment"
+	kubeconfigPath = "/var/lib/kubelet/kubeconfig"
+
+	containerdSocket = "unix:///run/containerd/containerd.sock"
+	// systemd-resolved's /etc/resolv.conf names a stub on loopback, which no pod reaches.
+	resolvConf = "/run/systemd/resolve/resolv.conf"
+)
+
+// config is the part of KubeletConfiguration that a node sets, in the order in which it
+// is written. The upstream type would write its every zero value too.
+type config struct {
+	APIVersion                      string                        `json:"apiVersion"`
+	Kind                            string                        `json:"kind"`
+	Address                         string                        `json:"address"`
+	Authentication                  kubelet.KubeletAuthentication `json:"authentication"`
+	Authorization                   kubelet.KubeletAuthorization  `json:"authorization"`
+	CgroupDriver                    string                        `json:"cgroupDriver"`
+	CgroupRoot                      string                        `json:"cgroupRoot"`
+	ClusterDNS                      []string                      `json:"clusterDNS"`
+	ClusterDomain                   string                        `json:"clusterDomain"`
+	ContainerRuntimeEndpoint        string                        `json:"containerRuntimeEndpoint"`
+	EvictionHard                    map[string]string             `json:"evictionHard"`
+	FeatureGates                    map[string]bool               `json:"featureGates,omitempty"`
+	HairpinMode                     string                        `json:"hairpinMode"`
+	KubeReserved                    map[string]string             `json:"kubeReserved"`
+	KubeReservedCgroup              string                        `json:"kubeReservedCgroup"`
+	Logging                         map[string]int                `json:"logging"`
+	MaxPods                         int                           `json:"maxPods"`
+	ProtectKernelDefaults           bool                          `json:"protectKernelDefaults"`
+	ProviderID                      string                        `json:"providerID"`
+	ReadOnlyPort                    int                           `json:"readOnlyPort"`
+	ResolverConfig                  string                        `json:"resolvConf"`
+	RotateCertificates              bool                          `json:"rotateCertificates"`
+	SerializeImagePulls             bool                          `json:"serializeImagePulls"`
+	ServerTLSBootstrap              bool                          `json:"serverTLSBootstrap"`
+	ShutdownGracePeriod             string                        `json:"shutdownGracePeriod,omitempty"`
+	ShutdownGracePeriodCriticalPods string                        `json:"shutdownGracePeriodCriticalPods,omitempty"`
+	SystemReservedCgroup            string                        `json:"systemReservedCgroup"`
+	TLSCipherSuites                 []string                      `json:"tlsCipherSuites"`
+}
+
+func duration(d time.Duration) string { return d.String() }
+
+func newConfig(in Input, maxPods int) config {
+	on, off := true, false
+	c := config{
+		APIVersion: kubelet.SchemeGroupVersion.String(),
+		Kind:       "KubeletConfiguration",
+		Address:    "0.0.0.0",
+		Authentication: kubelet.KubeletAuthentication{
+			Anonymous: kubelet.KubeletAnonymousAuthentication{Enabled: &off},
+			X509:      kubelet.KubeletX509Authentication{ClientCAFile: caPath},
+		},
+		Authorization:            kubelet.KubeletAuthorization{Mode: kubelet.KubeletAuthorizationModeWebhook},
+		CgroupDriver:             "systemd",
+		CgroupRoot:               "/",
+		ClusterDNS:               []string{in.ClusterDNS.String()},
+		ClusterDomain:            "cluster.local",
+		ContainerRuntimeEndpoint: containerdSocket,
+		EvictionHard: map[string]string{
+			"memory.available":  "100Mi",
+			"nodefs.available":  "10%",
+			"nodefs.inodesFree": "5%",
+		},
+		HairpinMode:           kubelet.HairpinVeth,
+		KubeReserved:          reserved(in.CPUs, maxPods),
+		KubeReservedCgroup:    "/runtime",
+		Logging:               map[string]int{"verbosity": 2},
+		MaxPods:               maxPods,
+		ProtectKernelDefaults: true,
+		ProviderID:            in.ProviderID,
+		ResolverConfig:        resolvConf,
+		RotateCertificates:    true,
+		ServerTLSBootstrap:    true,
+		SystemReservedCgroup:  "/system",
+		// Perfect forward secrecy and authenticated encryption only.
+		TLSCipherSuites: []string{
+			"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+			"TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+			"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+			"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+			"TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+			"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+		},
+	}
+	c.Authentication.Webhook.Enabled = &on
+	c.Authentication.Webhook.CacheTTL.Duration = 2 * time.Minute
+	c.Authorization.Webhook.CacheAuthorizedTTL.Duration = 5 * time.Minute
+	c.Authorization.Webhook.CacheUnauthorizedTTL.Duration = 30 * time.Second
+	c.forMinor(in.Minor)
+	return c
+}
