@@ -59,6 +59,11 @@ type Cluster struct {
 	PodCIDR          string
 	Tags             map[string]string
 
+	// What the user asked for and DescribeCluster gives back.
+	EndpointPublicAccess  bool
+	EndpointPrivateAccess bool
+	CreatorIsAdmin        bool
+
 	ClientRequestToken string
 	RequestHash        string // of the CreateCluster body, to tell a retry from another request
 

@@ -1,0 +1,153 @@
+// Package eks answers the Amazon EKS REST API, so that the AWS CLI, the SDKs and what is
+// built on them drive Ovenbird clusters unmodified. It checks who calls and what they ask
+// for, and writes intent into the registry.
+//
+// It never makes or removes a cluster itself, and it never answers a call that is not
+// signed by a key it knows.
+package eks
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
+	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
+)
+
+const (
+	// maxBody bounds a request; the largest sensible CreateCluster is a few KiB.
+	maxBody = 256 << 10
+	// callTimeout bounds the answer to one request, calls to EC2 and etcd included.
+	callTimeout = 30 * time.Second
+	// platformVersion is that of every cluster; it counts what Ovenbird itself changes.
+	platformVersion = "eks.1"
+)
+
+// EC2 says where subnets are; *ec2.Client is one.
+type EC2 interface {
+	DescribeSubnets(context.Context, *ec2.DescribeSubnetsInput, ...func(*ec2.Options)) (*ec2.DescribeSubnetsOutput, error)
+	DescribeVpcs(context.Context, *ec2.DescribeVpcsInput, ...func(*ec2.Options)) (*ec2.DescribeVpcsOutput, error)
+}
+
+// Options are what the API needs. All are required but Now.
+type Options struct {
+	Registry  *registry.Registry
+	EC2       EC2
+	Keys      sigv4.Keys // who may call; every one of them is an administrator of the account
+	Region    string
+	AccountID string
+	Versions  []string     // Kubernetes minors on offer, "1.37"; the last is the default
+	PodCIDR   netip.Prefix // of every cluster
+	Log       *zap.Logger
+	Now       func() time.Time // nil: time.Now
+}
+
+type api struct {
+	Options
+	verifier sigv4.Verifier
+}
+
+// New returns the API as a handler.
+func New(o Options) (http.Handler, error) {
+	if o.Registry == nil || o.EC2 == nil || o.Keys == nil || o.Log == nil {
+		return nil, errors.New("EKS API: registry, EC2 client, keys and logger are required")
+	}
+	if o.Region == "" || o.AccountID == "" || len(o.Versions) == 0 || !o.PodCIDR.IsValid() {
+		return nil, errors.New("EKS API: region, account, versions and pod CIDR are required")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &api{Options: o, verifier: sigv4.Verifier{Keys: o.Keys, Region: o.Region, Service: "eks", Now: o.Now, MaxBody: maxBody}}
+	routes := http.NewServeMux()
+	for pattern, handle := range map[string]operation{
+		"POST /clusters":                                     a.createCluster,
+		"GET /clusters":                                      a.listClusters,
+		"GET /clusters/{name}":                               a.describeCluster,
+		"DELETE /clusters/{name}":                            a.deleteCluster,
+		"POST /clusters/{name}/access-entries":               a.createAccessEntry,
+		"GET /clusters/{name}/access-entries":                a.listAccessEntries,
+		"GET /clusters/{name}/access-entries/{principal}":    a.describeAccessEntry,
+		"DELETE /clusters/{name}/access-entries/{principal}": a.deleteAccessEntry,
+		"/": a.notOffered,
+	} {
+		routes.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.answer(w, r, handle) })
+	}
+	return a.authenticate(routes), nil
+}
+
+// operation answers one API call with a value to encode, or with an *apiError.
+type operation func(ctx context.Context, r *http.Request) (any, error)
+
+type callerKey struct{}
+
+// caller returns the canonical ARN of who signed the request.
+func caller(ctx context.Context) string {
+	arn, _ := ctx.Value(callerKey{}).(string)
+	return arn
+}
+
+// authenticate lets only signed requests through. It comes before routing: an unsigned
+// caller does not learn which routes there are.
+func (a *api) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Amzn-Requestid", uuid.NewString())
+		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+		credential, err := a.verifier.Verify(r)
+		if err != nil {
+			a.fail(w, r, signatureError(err))
+			return
+		}
+		arn := credential.ARN
+		if role, _, ok := ststoken.RoleSession(arn); ok {
+			arn = role
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, callerKey{}, arn)))
+	})
+}
+
+func (a *api) answer(w http.ResponseWriter, r *http.Request, handle operation) {
+	value, err := handle(r.Context(), r)
+	if err != nil {
+		a.fail(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, value)
+}
+
+// fail writes err as EKS does. What is not an *apiError is ours: logged, not told.
+func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var known *apiError
+	if !errors.As(err, &known) {
+		known = &apiError{status: http.StatusInternalServerError, kind: "ServerException",
+			Message: "The service could not complete the request. Try again; its log says more."}
+	}
+	log := a.Log.With(zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.String("caller", caller(r.Context())),
+		zap.String("requestID", w.Header().Get("X-Amzn-Requestid")), zap.String("answer", known.kind), zap.Error(err))
+	if known.status >= 500 {
+		log.Error("request failed")
+	} else {
+		log.Info("request refused")
+	}
+	w.Header().Set("X-Amzn-Errortype", known.kind)
+	writeJSON(w, known.status, known)
+}
+
+func (a *api) notOffered(_ context.Context, r *http.Request) (any, error) {
+	return nil, badRequest("", "%s %s is not offered yet by this service", r.Method, r.URL.Path)
+}
+
+func (a *api) arn(resource string) string {
+	return fmt.Sprintf("arn:aws:eks:%s:%s:%s", a.Region, a.AccountID, resource)
+}

@@ -1,0 +1,250 @@
+package eks
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+)
+
+// The user name and groups of an instance, as EKS shows them.
+const (
+	nodeUsername = "system:node:{{EC2PrivateDNSName}}"
+	nodesGroup   = "system:nodes"
+)
+
+var (
+	principalARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[\w+=,.@/-]+$`)
+	// reserved names belong to Kubernetes, to AWS and to Ovenbird.
+	reserved = regexp.MustCompile(`^(system|eks|aws|amazon|iam|ovenbird):`)
+)
+
+// accessEntry is an access entry on the wire.
+type accessEntry struct {
+	ClusterName      string            `json:"clusterName"`
+	PrincipalARN     string            `json:"principalArn"`
+	KubernetesGroups []string          `json:"kubernetesGroups"`
+	ARN              string            `json:"accessEntryArn"`
+	CreatedAt        epoch             `json:"createdAt"`
+	ModifiedAt       epoch             `json:"modifiedAt"`
+	Tags             map[string]string `json:"tags"`
+	Username         string            `json:"username"`
+	Type             string            `json:"type"`
+}
+
+type entryAnswer struct {
+	AccessEntry accessEntry `json:"accessEntry"`
+}
+
+type createEntryRequest struct {
+	PrincipalARN       string            `json:"principalArn"`
+	KubernetesGroups   []string          `json:"kubernetesGroups"`
+	Tags               map[string]string `json:"tags"`
+	ClientRequestToken string            `json:"clientRequestToken,omitempty"`
+	Username           string            `json:"username"`
+	Type               string            `json:"type"`
+}
+
+func entryOnTheWire(e registry.AccessEntry) entryAnswer {
+	shown := accessEntry{
+		ClusterName: e.Cluster, PrincipalARN: e.PrincipalARN, KubernetesGroups: orEmpty(e.Groups), ARN: e.ARN,
+		CreatedAt: epoch(e.CreatedAt), ModifiedAt: epoch(e.ModifiedAt), Tags: e.Tags, Username: e.Username, Type: e.Type,
+	}
+	if shown.Tags == nil {
+		shown.Tags = map[string]string{}
+	}
+	return entryAnswer{shown}
+}
+
+// newEntry fills in what an entry gets by itself: ARN, times, and the user name that EKS
+// gives to a principal of its kind.
+func (a *api) newEntry(e registry.AccessEntry) registry.AccessEntry {
+	e.CreatedAt = a.Now().UTC()
+	e.ModifiedAt = e.CreatedAt
+	head, resource, _ := cutLast(e.PrincipalARN, ":") // arn:aws:iam::ACCOUNT, role/PATH/NAME
+	_, account, _ := cutLast(head, ":")
+	kind, _, _ := strings.Cut(resource, "/")
+	_, name, _ := cutLast(resource, "/")
+	e.ARN = a.arn(strings.Join([]string{"access-entry", e.Cluster, kind, account, name, uuid.NewString()}, "/"))
+	switch {
+	case e.Type == registry.TypeEC2Linux:
+		e.Username, e.Groups = nodeUsername, []string{nodesGroup}
+	case e.Username != "":
+	case kind == "role":
+		e.Username = strings.Replace(head, ":iam:", ":sts:", 1) + ":assumed-role/" + name + "/{{SessionName}}"
+	default:
+		e.Username = e.PrincipalARN
+	}
+	return e
+}
+
+// cutLast is strings.Cut around the last separator.
+func cutLast(s, separator string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, separator); i >= 0 {
+		return s[:i], s[i+len(separator):], true
+	}
+	return s, "", false
+}
+
+func (a *api) createAccessEntry(ctx context.Context, r *http.Request) (any, error) {
+	var request createEntryRequest
+	if err := readJSON(r, &request); err != nil {
+		return nil, err
+	}
+	name := r.PathValue("name")
+	c, err := a.cluster(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if c.Deleting {
+		return nil, badRequest(name, "Cluster %s is being deleted", name)
+	}
+	if err := request.check(name); err != nil {
+		return nil, err
+	}
+	token := request.ClientRequestToken
+	request.ClientRequestToken = ""
+	hash := requestHash(request)
+	entry, err := a.Registry.CreateAccessEntry(ctx, a.newEntry(registry.AccessEntry{
+		Cluster: name, PrincipalARN: request.PrincipalARN, Type: request.Type, Username: request.Username,
+		Groups: request.KubernetesGroups, Tags: request.Tags, ClientRequestToken: token, RequestHash: hash,
+	}))
+	switch {
+	case errors.Is(err, registry.ErrExists):
+		return a.earlierEntry(ctx, name, request.PrincipalARN, token, hash)
+	case errors.Is(err, registry.ErrNotFound):
+		return nil, noCluster(name)
+	case err != nil:
+		return nil, err
+	}
+	a.Log.Info("access entry created", zap.String("cluster", name), zap.String("principal", entry.PrincipalARN), zap.String("type", entry.Type), zap.String("caller", caller(ctx)))
+	return entryOnTheWire(entry), nil
+}
+
+// earlierEntry answers a call that repeats the one which made the entry.
+func (a *api) earlierEntry(ctx context.Context, name, principal, token, hash string) (any, error) {
+	entry, err := a.entry(ctx, name, principal)
+	switch {
+	case err != nil:
+		return nil, err
+	case token == "" || entry.ClientRequestToken != token:
+		return nil, inUse(name, "The specified access entry resource is already in use on this cluster.")
+	case entry.RequestHash != hash:
+		return nil, invalidParameter(name, "clientRequestToken was used before, with other parameters")
+	}
+	return entryOnTheWire(entry), nil
+}
+
+func (request *createEntryRequest) check(name string) error {
+	if !principalARN.MatchString(request.PrincipalARN) {
+		return invalidParameter(name, "principalArn: %.200q is not the ARN of an IAM role or user", request.PrincipalARN)
+	}
+	switch request.Type {
+	case "":
+		request.Type = registry.TypeStandard
+	case registry.TypeStandard:
+	case registry.TypeEC2Linux:
+		if request.Username != "" || len(request.KubernetesGroups) > 0 {
+			return invalidParameter(name, "username and kubernetesGroups cannot be given for type %s", request.Type)
+		}
+		if !roleARN.MatchString(request.PrincipalARN) {
+			return invalidParameter(name, "principalArn: type %s is for roles", request.Type)
+		}
+	default:
+		return invalidParameter(name, "type: %.40q is not offered: choose %s or %s", request.Type, registry.TypeStandard, registry.TypeEC2Linux)
+	}
+	for _, group := range request.KubernetesGroups {
+		if group == "" || reserved.MatchString(group) {
+			return invalidParameter(name, "kubernetesGroups: %.100q: a group cannot be empty or begin with system:, eks:, aws:, amazon:, iam: or ovenbird:", group)
+		}
+	}
+	if reserved.MatchString(request.Username) {
+		return invalidParameter(name, "username: %.100q: a name cannot begin with system:, eks:, aws:, amazon:, iam: or ovenbird:", request.Username)
+	}
+	// The caller of AssumeRole chooses the session name: it must not become the whole name.
+	if before, _, templated := strings.Cut(request.Username, "{{"); templated && !strings.Contains(before, ":") {
+		return invalidParameter(name, "username: %.100q: a colon must come before {{", request.Username)
+	}
+	return checkTags(name, request.Tags)
+}
+
+// entry reads the entry that a caller named.
+func (a *api) entry(ctx context.Context, name, principal string) (registry.AccessEntry, error) {
+	entry, err := a.Registry.GetAccessEntry(ctx, name, principal)
+	if errors.Is(err, registry.ErrNotFound) {
+		return registry.AccessEntry{}, noEntry(name)
+	}
+	return entry, err
+}
+
+func noEntry(name string) error {
+	return notFound(name, "The specified principalArn could not be found. You can view your available access entries with 'list-access-entries'.")
+}
+
+func (a *api) describeAccessEntry(ctx context.Context, r *http.Request) (any, error) {
+	name := r.PathValue("name")
+	if _, err := a.cluster(ctx, name); err != nil {
+		return nil, err
+	}
+	entry, err := a.entry(ctx, name, r.PathValue("principal"))
+	if err != nil {
+		return nil, err
+	}
+	return entryOnTheWire(entry), nil
+}
+
+func (a *api) listAccessEntries(ctx context.Context, r *http.Request) (any, error) {
+	name := r.PathValue("name")
+	if _, err := a.cluster(ctx, name); err != nil {
+		return nil, err
+	}
+	entries, err := a.Registry.ListAccessEntries(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	shown, next, err := page(principals(entries, r.URL.Query()), r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		AccessEntries []string `json:"accessEntries"`
+		NextToken     string   `json:"nextToken,omitempty"`
+	}{shown, next}, nil
+}
+
+// principals returns, sorted, whose entries the query asks for.
+func principals(entries []registry.AccessEntry, query url.Values) []string {
+	policy := query.Get("associatedPolicyArn")
+	var arns []string
+	for _, e := range entries {
+		if policy == "" || slices.Contains(e.Policies, policy) {
+			arns = append(arns, e.PrincipalARN)
+		}
+	}
+	slices.Sort(arns)
+	return arns
+}
+
+func (a *api) deleteAccessEntry(ctx context.Context, r *http.Request) (any, error) {
+	name, principal := r.PathValue("name"), r.PathValue("principal")
+	if _, err := a.cluster(ctx, name); err != nil {
+		return nil, err
+	}
+	err := a.Registry.DeleteAccessEntry(ctx, name, principal)
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil, noEntry(name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.Log.Info("access entry deleted", zap.String("cluster", name), zap.String("principal", principal), zap.String("caller", caller(ctx)))
+	return struct{}{}, nil
+}

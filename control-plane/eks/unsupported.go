@@ -1,0 +1,83 @@
+package eks
+
+import "encoding/json"
+
+// unsupported are the members of CreateCluster that this service does not act on. One that
+// asks for something is refused, so that nobody believes to have, say, encryption that is
+// not there; one that only spells out the default passes, as some tools always send it.
+type unsupported struct {
+	BootstrapSelfManagedAddons *bool          `json:"bootstrapSelfManagedAddons"`
+	Compute                    toggle         `json:"computeConfig"`
+	ControlPlaneScaling        scaling        `json:"controlPlaneScalingConfig"`
+	DeletionProtection         bool           `json:"deletionProtection"`
+	Encryption                 []any          `json:"encryptionConfig"`
+	APIServer                  map[string]any `json:"kubeApiServerConfig"`
+	ControllerManager          map[string]any `json:"kubeControllerManagerConfig"`
+	Scheduler                  map[string]any `json:"kubeSchedulerConfig"`
+	Logging                    logging        `json:"logging"`
+	Outpost                    map[string]any `json:"outpostConfig"`
+	RemoteNetwork              map[string]any `json:"remoteNetworkConfig"`
+	Storage                    storage        `json:"storageConfig"`
+	ZonalShift                 toggle         `json:"zonalShiftConfig"`
+}
+
+// toggle is a member that is on or off; all but its switch is kept for the request's hash.
+type toggle struct {
+	Enabled bool
+	Rest    json.RawMessage
+}
+
+func (t *toggle) UnmarshalJSON(b []byte) error {
+	var body struct {
+		Enabled bool `json:"enabled"`
+	}
+	if err := json.Unmarshal(b, &body); err != nil {
+		return err
+	}
+	t.Enabled, t.Rest = body.Enabled, append(json.RawMessage(nil), b...)
+	return nil
+}
+
+type scaling struct {
+	Tier string `json:"tier"`
+}
+
+type logging struct {
+	ClusterLogging []toggle `json:"clusterLogging"`
+}
+
+type storage struct {
+	BlockStorage toggle `json:"blockStorage"`
+}
+
+func (request *createRequest) checkUnsupported() error {
+	u, logs := request.unsupported, false
+	for _, l := range u.Logging.ClusterLogging {
+		logs = logs || l.Enabled
+	}
+	for _, member := range []struct {
+		name  string
+		asked bool
+	}{
+		{"kubernetesNetworkConfig.ipFamily other than ipv4", request.Network.IPFamily != "" && request.Network.IPFamily != "ipv4"},
+		{"kubernetesNetworkConfig.elasticLoadBalancing", request.Network.LoadBalancing.Enabled},
+		{"bootstrapSelfManagedAddons=false", !isTrue(u.BootstrapSelfManagedAddons, true)},
+		{"computeConfig", u.Compute.Enabled},
+		{"controlPlaneScalingConfig", u.ControlPlaneScaling.Tier != "" && u.ControlPlaneScaling.Tier != "standard"},
+		{"deletionProtection", u.DeletionProtection},
+		{"encryptionConfig", len(u.Encryption) > 0},
+		{"kubeApiServerConfig", len(u.APIServer) > 0},
+		{"kubeControllerManagerConfig", len(u.ControllerManager) > 0},
+		{"kubeSchedulerConfig", len(u.Scheduler) > 0},
+		{"logging", logs},
+		{"outpostConfig", len(u.Outpost) > 0},
+		{"remoteNetworkConfig", len(u.RemoteNetwork) > 0},
+		{"storageConfig", u.Storage.BlockStorage.Enabled},
+		{"zonalShiftConfig", u.ZonalShift.Enabled},
+	} {
+		if member.asked {
+			return badRequest(request.Name, "%s is not offered yet by this service", member.name)
+		}
+	}
+	return nil
+}
