@@ -1,16 +1,147 @@
+// Package node is the Packer provisioner ovenbird-node. It turns the Debian machine that
+// a builder runs into a Kubernetes node: agent, kubelet, containerd, runc, CNI plugins,
+// their units and kernel settings, and container images that are unpacked already. It
+// reaches the machine through Packer's communicator only, so it serves builders that
+// work in a directory and those that work over SSH alike.
 package node
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"strings"
 
+	"github.com/google/uuid"
 	"github.com/hashicorp/hcl/v2/hcldec"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+
+	"github.com/ovenbird-dev/ovenbird/packer/node/containerimage"
+	"github.com/ovenbird-dev/ovenbird/packer/progress"
 )
 
-type Provisioner struct{}
+// debianPackages are what a node needs of Debian beyond a machine that boots.
+var debianPackages = []string{
+	"busybox-static", "ca-certificates", "conntrack", "dbus", "ethtool", "iproute2",
+	"iptables", "kmod", "mount", "nftables", "systemd-resolved", "util-linux",
+}
 
-func (p *Provisioner) ConfigSpec() hcldec.ObjectSpec { return hcldec.ObjectSpec{} }
-func (p *Provisioner) Prepare(raws ...any) error     { return nil }
-func (p *Provisioner) Provision(ctx context.Context, ui packersdk.Ui, comm packersdk.Communicator, generated map[string]any) error {
-	return nil
+// Provisioner makes a node as its template says. It is a packer.Provisioner.
+type Provisioner struct{ config Config }
+
+// ConfigSpec describes the template's fields to Packer.
+func (p *Provisioner) ConfigSpec() hcldec.ObjectSpec { return p.config.FlatMapstructure().HCL2Spec() }
+
+// Prepare checks the template.
+func (p *Provisioner) Prepare(raws ...any) error { return p.config.prepare(raws...) }
+
+// Provision makes the machine a node.
+func (p *Provisioner) Provision(ctx context.Context, ui packersdk.Ui, comm packersdk.Communicator, _ map[string]any) error {
+	machine := remote{comm: comm, stage: "/tmp/ovenbird-node-" + uuid.NewString()}
+	if _, err := machine.run(ctx, "mkdir -m 700 "+quote(machine.stage)); err != nil {
+		return err
+	}
+	if err := p.prepareMachine(ctx, ui, &machine); err != nil {
+		return err
+	}
+	if err := p.install(ctx, ui, machine); err != nil {
+		return err
+	}
+	if err := p.importImages(ctx, ui, machine); err != nil {
+		return err
+	}
+	_, err := machine.run(ctx, machine.root+"rm -rf "+quote(machine.stage))
+	return err
+}
+
+// prepareMachine finds out what the machine is and installs the packages it lacks.
+func (p *Provisioner) prepareMachine(ctx context.Context, ui packersdk.Ui, machine *remote) error {
+	if _, err := machine.script(ctx, "facts.sh", machine.stage, strings.Join(debianPackages, " ")); err != nil {
+		return err
+	}
+	raw, err := machine.download("facts")
+	if err != nil {
+		return err
+	}
+	facts, err := parseFacts(string(raw))
+	if err != nil {
+		return err
+	}
+	if !facts.root {
+		machine.root = "sudo -n "
+	}
+	if len(facts.missing) == 0 {
+		return nil
+	}
+	return progress.Step(ui, "Installing Debian packages: "+strings.Join(facts.missing, " "), func() error {
+		_, err := machine.script(ctx, "packages.sh", facts.missing...)
+		return err
+	})
+}
+
+// install puts the node's files in place.
+func (p *Provisioner) install(ctx context.Context, ui packersdk.Ui, machine remote) error {
+	r := p.config.release
+	what := fmt.Sprintf("Installing Kubernetes %s, containerd %s, runc %s and the agent", r.Kubernetes, r.Containerd, r.Runc)
+	return progress.Step(ui, what, func() error {
+		entries, err := p.config.nodeEntries()
+		if err != nil {
+			return err
+		}
+		err = machine.stream(machine.stage+"/payload.tar", func(w io.Writer) error { return writePayload(w, entries) })
+		if err != nil {
+			return err
+		}
+		said, err := machine.script(ctx, "install.sh", machine.stage)
+		if err != nil {
+			return err
+		}
+		if want := "Kubernetes v" + r.Kubernetes; !strings.Contains(said, want) {
+			return fmt.Errorf("install Kubernetes: kubelet of components_dir calls itself %q, want %q", strings.TrimSpace(said), want)
+		}
+		return nil
+	})
+}
+
+// importImages makes the container images and unpacks them into containerd's store.
+func (p *Provisioner) importImages(ctx context.Context, ui packersdk.Ui, machine remote) error {
+	return progress.Step(ui, "Importing container images (pause, kube-proxy, CoreDNS, busybox)", func() error {
+		if _, err := machine.script(ctx, "parts.sh", machine.stage); err != nil {
+			return err
+		}
+		parts, err := machine.fetchParts()
+		if err != nil {
+			return err
+		}
+		err = machine.stream(machine.stage+"/images.tar", func(w io.Writer) error {
+			return containerimage.Write(w, images(p.config.release, parts))
+		})
+		if err != nil {
+			return err
+		}
+		said, err := machine.script(ctx, "import.sh", machine.stage)
+		ui.Say(said)
+		return err
+	})
+}
+
+// facts are what a machine must be like.
+type facts struct {
+	root    bool
+	missing []string // Debian packages
+}
+
+// parseFacts reads the output of scripts/facts.sh and refuses a machine that cannot
+// become a node.
+func parseFacts(raw string) (facts, error) {
+	lines := strings.Split(strings.TrimSpace(raw), "\n")
+	if len(lines) < 3 {
+		return facts{}, fmt.Errorf("find out what the machine is: it answered %q", raw)
+	}
+	if lines[1] != "x86_64" {
+		return facts{}, fmt.Errorf("the machine is %s: ovenbird-node makes nodes of x86_64 machines only", lines[1])
+	}
+	if lines[2] != "debian 13" {
+		return facts{}, fmt.Errorf("the machine runs %s: ovenbird-node makes nodes of Debian 13 only", lines[2])
+	}
+	return facts{root: lines[0] == "0", missing: lines[3:]}, nil
 }

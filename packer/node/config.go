@@ -1,0 +1,96 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/hashicorp/packer-plugin-sdk/common"
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+	"github.com/hashicorp/packer-plugin-sdk/template/config"
+	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
+)
+
+// Config is what a template says in a provisioner block of type ovenbird-node.
+type Config struct {
+	common.PackerConfig `mapstructure:",squash"`
+
+	// The version of Kubernetes that the node runs, such as 1.37.2.
+	KubernetesVersion string `mapstructure:"kubernetes_version" required:"true"`
+	// The directory of upstream programs, as <name>/<version>/<program>. Of each other
+	// component the newest version there is installed.
+	ComponentsDir string `mapstructure:"components_dir" required:"true"`
+	// The ovenbird-agent program, built for linux/amd64.
+	AgentPath string `mapstructure:"agent_path" required:"true"`
+
+	release release
+	ctx     interpolate.Context
+}
+
+var kubernetesVersion = regexp.MustCompile(`^[1-9][0-9]*\.[0-9]+\.[0-9]+$`)
+
+// prepare decodes what the template says and checks every field.
+func (c *Config) prepare(raws ...any) error {
+	err := config.Decode(c, &config.DecodeOpts{
+		PluginType:         "ovenbird-node",
+		Interpolate:        true,
+		InterpolateContext: &c.ctx,
+	}, raws...)
+	if err != nil {
+		return err
+	}
+	var errs *packersdk.MultiError
+	for _, err := range []error{c.prepareComponents(), c.prepareAgent()} {
+		if err != nil {
+			errs = packersdk.MultiErrorAppend(errs, err)
+		}
+	}
+	if errs != nil {
+		return errs
+	}
+	return nil
+}
+
+func (c *Config) prepareComponents() error {
+	if c.KubernetesVersion == "" {
+		return errors.New("kubernetes_version: must be set, for example to 1.37.2")
+	}
+	if !kubernetesVersion.MatchString(c.KubernetesVersion) {
+		return fmt.Errorf("kubernetes_version: %q is not a full version such as 1.37.2", c.KubernetesVersion)
+	}
+	if c.ComponentsDir == "" {
+		return errors.New("components_dir: must be set to the directory of upstream programs")
+	}
+	dir, err := filepath.Abs(c.ComponentsDir)
+	if err != nil {
+		return fmt.Errorf("components_dir: %w", err)
+	}
+	c.release, err = findRelease(dir, c.KubernetesVersion)
+	return err
+}
+
+func (c *Config) prepareAgent() error {
+	if c.AgentPath == "" {
+		return errors.New("agent_path: must be set to the ovenbird-agent program")
+	}
+	path, err := filepath.Abs(c.AgentPath)
+	if err != nil {
+		return fmt.Errorf("agent_path: %w", err)
+	}
+	c.AgentPath = path
+	return program("agent_path", path)
+}
+
+// program checks that path is a file that can be run.
+func program(field, path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("%s: there is no %s", field, path)
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+		return fmt.Errorf("%s: %s is not a program", field, path)
+	}
+	return nil
+}

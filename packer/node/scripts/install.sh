@@ -1,0 +1,9 @@
+# Install the node's files.
+set -eu
+stage=$1
+tar -C / --no-overwrite-dir --numeric-owner -xpf "$stage/payload.tar"
+rm "$stage/payload.tar"
+systemctl --quiet enable ovenbird-agent.service
+/usr/bin/kubelet --version
+/usr/bin/containerd --version
+/usr/bin/runc --version | head -n 1
