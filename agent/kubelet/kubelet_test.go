@@ -30,7 +30,6 @@ func TestFilesAreTheGoldenOnes(t *testing.T) {
 		},
 		"1.33": func(in *Input) { in.Minor = 33 },
 		"1.34": func(in *Input) { in.Minor = 34 },
-		"1.38": func(in *Input) { in.Minor = 38 },
 		"ipv6": func(in *Input) {
 			in.NodeIP, in.ClusterDNS = netip.MustParseAddr("2600:1f14::7"), netip.MustParseAddr("fd12:3456::a")
 		},

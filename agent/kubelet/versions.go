@@ -3,15 +3,15 @@ package kubelet
 import "time"
 
 // forMinor changes config for what differs between Kubernetes minors, 37 meaning 1.37.
-// A feature gate is named only as long as kubelet knows it: it refuses to start with one
-// that has been removed.
+// A feature gate is named only where it is off by default: later kubelets warn of it, and
+// refuse to start when it has been removed.
 func (c *config) forMinor(minor int) {
 	for _, gate := range []struct {
 		name        string
 		since, last int
 	}{
-		{"DynamicResourceAllocation", 33, 37},
-		{"MutableCSINodeAllocatableCount", 34, 37},
+		{"DynamicResourceAllocation", 33, 33},
+		{"MutableCSINodeAllocatableCount", 34, 34},
 	} {
 		if gate.since <= minor && minor <= gate.last {
 			if c.FeatureGates == nil {
