@@ -1,0 +1,69 @@
+// Package systemd starts units over D-Bus and writes the environment that units get. It
+// promises that a unit it has started is one that systemd calls started; it never runs
+// systemctl.
+package systemd
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/coreos/go-systemd/v22/dbus"
+)
+
+// Bus is the system's service manager. Each call connects anew: there are a handful in
+// the life of a node, and a connection that systemd dropped would have to be noticed.
+type Bus struct{}
+
+// Reload makes the manager read unit files and its own configuration again.
+func (Bus) Reload(ctx context.Context) error {
+	conn, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to systemd: %w", err)
+	}
+	defer conn.Close()
+	if err := conn.ReloadContext(ctx); err != nil {
+		return fmt.Errorf("reload systemd's configuration: %w", err)
+	}
+	return nil
+}
+
+// Start starts unit, unless it runs already, and waits until it has started.
+func (Bus) Start(ctx context.Context, unit string) error {
+	return job(ctx, unit, (*dbus.Conn).StartUnitContext)
+}
+
+// Restart starts unit with a fresh process and waits until it has started.
+func (Bus) Restart(ctx context.Context, unit string) error {
+	return job(ctx, unit, (*dbus.Conn).RestartUnitContext)
+}
+
+type enqueue func(conn *dbus.Conn, ctx context.Context, unit, mode string, done chan<- string) (int, error)
+
+func job(ctx context.Context, unit string, enqueue enqueue) error {
+	conn, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to systemd: %w", err)
+	}
+	defer conn.Close()
+	done := make(chan string, 1)
+	if _, err := enqueue(conn, ctx, unit, "replace", done); err != nil {
+		return fmt.Errorf("start %s: %w", unit, err)
+	}
+	select {
+	case result := <-done:
+		if result != "done" {
+			return fmt.Errorf("start %s: %s (see journalctl -u %s)", unit, result, unit)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("start %s: it has not started yet: %w", unit, context.Cause(ctx))
+	}
+}
+
+// Notify tells the service manager about the calling process, by sd_notify(3). Outside of
+// systemd it does nothing.
+func Notify(state string) error {
+	_, err := daemon.SdNotify(false, state)
+	return err
+}
