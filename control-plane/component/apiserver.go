@@ -55,7 +55,7 @@ func (c Cluster) apiServer() Component {
 			{webhook, 0o600, kubeconfig(c.Webhook.URL, c.Webhook.Authority, c.key(webhookClient+".pem"))},
 			{encryption, 0o600, encryptionConfig(c.EncryptionKey)},
 		},
-		Ports:     []Port{{"https", listen}},
+		Ports: []Port{{"https", listen}},
 		// A restart of the API server would not help an etcd that is down.
 		Probe:     c.probe(listen, "/readyz", "/livez?exclude=etcd"),
 		DependsOn: []string{Etcd},

@@ -76,11 +76,18 @@ func (c Cluster) program(name string) string {
 	return filepath.Join(c.Release.KubernetesDir, name)
 }
 
+// Credentials are the files with which the service itself talks to the cluster: who signed
+// the servers' certificates, and its own certificate and key.
+func (c Cluster) Credentials() (authority, certificate string) {
+	return c.key("ca.crt"), c.key(serviceClient + ".pem")
+}
+
 // probe asks at address with the service's own certificate.
 func (c Cluster) probe(address, ready, live string) Probe {
+	authority, certificate := c.Credentials()
 	return Probe{
 		Ready: "https://" + address + ready, Live: "https://" + address + live,
-		Authority: c.key("ca.crt"), Certificate: c.key(serviceClient + ".pem"),
+		Authority: authority, Certificate: certificate,
 		StartTimeout: startTimeout,
 	}
 }

@@ -204,3 +204,18 @@ func StopAll(ctx context.Context, dir string, grace time.Duration) ([]string, er
 	}
 	return stopped, nil
 }
+
+// Running returns the names of the processes that any service started for dir or a
+// directory below it and that still run, sorted.
+func Running(dir string) ([]string, error) {
+	found, err := marked(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for path := range found {
+		names = append(names, filepath.Base(path))
+	}
+	slices.Sort(names)
+	return names, nil
+}

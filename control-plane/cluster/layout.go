@@ -1,0 +1,16 @@
+package cluster
+
+import "path/filepath"
+
+// Dir is where everything of a cluster lives; removing it leaves nothing of the cluster.
+func Dir(stateDir, name string) string { return filepath.Join(stateDir, "clusters", name) }
+
+// KeyDir holds a cluster's keys; its authority is named Authority.
+func KeyDir(stateDir, name string) string { return filepath.Join(Dir(stateDir, name), "pki") }
+
+// Authority is the name, in KeyDir, of the authority that signs what a cluster's API
+// server trusts.
+const Authority = "ca"
+
+// runDir holds the records and logs of a cluster's processes.
+func runDir(dir string) string { return filepath.Join(dir, "run") }
