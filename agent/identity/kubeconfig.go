@@ -1,0 +1,65 @@
+package identity
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/ovenbird-dev/ovenbird/agent/discover"
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+)
+
+// KubeconfigPath is where kubelet looks for its kubeconfig.
+const KubeconfigPath = "/var/lib/kubelet/kubeconfig"
+
+// Kubeconfig returns kubelet's kubeconfig for cluster. It holds no secret: the key is
+// where kubelet renews it.
+func Kubeconfig(cluster discover.Cluster) rootfs.File {
+	return rootfs.File{Path: KubeconfigPath, Mode: 0o600, Data: fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+clusters:
+- name: %[1]q
+  cluster:
+    server: %[2]q
+    certificate-authority-data: %[3]s
+users:
+- name: kubelet
+  user:
+    client-certificate: %[4]s
+    client-key: %[4]s
+contexts:
+- name: kubelet
+  context:
+    cluster: %[1]q
+    user: kubelet
+current-context: kubelet
+`, cluster.Name, cluster.Endpoint, base64.StdEncoding.EncodeToString(cluster.CA), currentPath)}
+}
+
+// ofThisCluster reads from the kubeconfig which cluster the identity on disk is for.
+func (s Store) ofThisCluster() error {
+	data, err := os.ReadFile(s.Root.Join(KubeconfigPath))
+	if err != nil {
+		return err
+	}
+	var kubeconfig struct {
+		Clusters []struct {
+			Name    string `json:"name"`
+			Cluster struct {
+				CA []byte `json:"certificate-authority-data"`
+			} `json:"cluster"`
+		} `json:"clusters"`
+	}
+	if err := yaml.Unmarshal(data, &kubeconfig); err != nil {
+		return fmt.Errorf("read %s: %w", KubeconfigPath, err)
+	}
+	if len(kubeconfig.Clusters) != 1 || kubeconfig.Clusters[0].Name != s.Cluster.Name ||
+		!bytes.Equal(kubeconfig.Clusters[0].Cluster.CA, s.Cluster.CA) {
+		return errors.New("the node's identity is that of another cluster")
+	}
+	return nil
+}
