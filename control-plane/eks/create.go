@@ -13,9 +13,6 @@ import (
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 )
 
-// ClusterAdminPolicy is the access policy that makes its holder a cluster administrator.
-const ClusterAdminPolicy = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
-
 // anywhere is the only publicAccessCidrs on offer.
 const anywhere = "0.0.0.0/0"
 
@@ -91,7 +88,7 @@ func (a *api) createCluster(ctx context.Context, r *http.Request) (any, error) {
 	var entries []registry.AccessEntry
 	if c.CreatorIsAdmin {
 		entries = append(entries, a.newEntry(registry.AccessEntry{
-			Cluster: c.Name, PrincipalARN: c.CreatedBy, Type: registry.TypeStandard, Policies: []string{ClusterAdminPolicy},
+			Cluster: c.Name, PrincipalARN: c.CreatedBy, Type: registry.TypeStandard, Policies: []string{registry.ClusterAdminPolicy},
 		}))
 	}
 	created, err := a.Registry.Create(ctx, c, entries...)

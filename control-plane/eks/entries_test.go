@@ -10,7 +10,7 @@ import (
 	awseks "github.com/aws/aws-sdk-go-v2/service/eks"
 	"github.com/aws/aws-sdk-go-v2/service/eks/types"
 
-	"github.com/ovenbird-dev/ovenbird/control-plane/eks"
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 )
 
 func TestTheCreatorMayEnterUnlessItDeclines(t *testing.T) {
@@ -27,7 +27,7 @@ func TestTheCreatorMayEnterUnlessItDeclines(t *testing.T) {
 		!strings.HasPrefix(*e.AccessEntryArn, "arn:aws:eks:us-west-2:111122223333:access-entry/kitchen/role/111122223333/deployer/") {
 		t.Errorf("got %+v", e)
 	}
-	admins, err := s.ListAccessEntries(ctx, &awseks.ListAccessEntriesInput{ClusterName: aws.String("kitchen"), AssociatedPolicyArn: aws.String(eks.ClusterAdminPolicy)})
+	admins, err := s.ListAccessEntries(ctx, &awseks.ListAccessEntriesInput{ClusterName: aws.String("kitchen"), AssociatedPolicyArn: aws.String(registry.ClusterAdminPolicy)})
 	if err != nil || !slices.Equal(admins.AccessEntries, []string{"arn:aws:iam::111122223333:role/deployer"}) {
 		t.Errorf("got %+v, %v", admins, err)
 	}

@@ -17,6 +17,9 @@ const (
 	TypeEC2Linux = "EC2_LINUX"
 )
 
+// ClusterAdminPolicy is the access policy that makes its holder a cluster administrator.
+const ClusterAdminPolicy = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
+
 // AccessEntry lets an IAM principal into a cluster.
 type AccessEntry struct {
 	Cluster      string

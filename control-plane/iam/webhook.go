@@ -1,0 +1,121 @@
+package iam
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+	authentication "k8s.io/api/authentication/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
+)
+
+const (
+	// maxReview bounds a review; its token is at most 4 KiB.
+	maxReview = 64 << 10
+	// reviewTimeout is less than the 30 s that kube-apiserver waits for its webhook.
+	reviewTimeout = 20 * time.Second
+	// refused is all that a caller learns.
+	refused = "the token is not accepted by this cluster"
+)
+
+// Registry finds clusters and access entries; *registry.Registry does.
+type Registry interface {
+	Get(ctx context.Context, name string) (registry.Cluster, error)
+	GetAccessEntry(ctx context.Context, cluster, principalARN string) (registry.AccessEntry, error)
+}
+
+// Tokens verifies bearer tokens; ststoken.Verifier does.
+type Tokens interface {
+	Verify(ctx context.Context, token, cluster string) (ststoken.Identity, error)
+}
+
+type webhook struct {
+	registry  Registry
+	tokens    Tokens
+	instances Instances
+	log       *zap.Logger
+}
+
+// NewWebhook returns the token webhook of all clusters: TokenReview, version v1, at
+// /clusters/{name}/tokenreview. Who may call it is for the listener to decide.
+func NewWebhook(r Registry, tokens Tokens, instances Instances, log *zap.Logger) http.Handler {
+	w := webhook{r, tokens, instances, log}
+	routes := http.NewServeMux()
+	routes.HandleFunc("POST /clusters/{name}/tokenreview", w.review)
+	return routes
+}
+
+func (w webhook) review(response http.ResponseWriter, r *http.Request) {
+	var review authentication.TokenReview
+	body, err := io.ReadAll(http.MaxBytesReader(response, r.Body, maxReview))
+	if err == nil {
+		err = json.Unmarshal(body, &review)
+	}
+	if err != nil || review.Kind != "TokenReview" || review.APIVersion != authentication.SchemeGroupVersion.String() {
+		http.Error(response, "want a TokenReview of "+authentication.SchemeGroupVersion.String(), http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), reviewTimeout)
+	defer cancel()
+	answer := authentication.TokenReview{TypeMeta: meta.TypeMeta{Kind: review.Kind, APIVersion: review.APIVersion}}
+	answer.Status = w.judge(ctx, r.PathValue("name"), review.Spec.Token)
+	response.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(response).Encode(answer) // kube-apiserver asks again if this fails
+}
+
+// judge never says yes to what it could not verify. An error in the status, unlike a plain
+// no, is not cached by kube-apiserver, so that a node need not wait once its cause is gone.
+func (w webhook) judge(ctx context.Context, cluster, token string) authentication.TokenReviewStatus {
+	principal, user, err := w.identify(ctx, cluster, token)
+	log := w.log.With(zap.String("cluster", cluster), zap.String("caller", principal.ARN))
+	if err != nil {
+		log.Info("token refused", zap.Error(err))
+		return authentication.TokenReviewStatus{Error: refused}
+	}
+	log.Debug("token accepted", zap.String("user", user.Name))
+	return authentication.TokenReviewStatus{Authenticated: true, User: authentication.UserInfo{
+		Username: user.Name, UID: user.UID, Groups: user.Groups,
+		// For the audit log, under the names that EKS uses.
+		Extra: map[string]authentication.ExtraValue{
+			"arn": {principal.ARN}, "canonicalArn": {principal.CanonicalARN},
+			"principalId": {principal.UserID}, "sessionName": {principal.Session},
+		},
+	}}
+}
+
+func (w webhook) identify(ctx context.Context, name, token string) (Principal, User, error) {
+	c, err := w.registry.Get(ctx, name)
+	if err != nil {
+		return Principal{}, User{}, err
+	}
+	if c.Deleting {
+		return Principal{}, User{}, errors.New("the cluster is being deleted")
+	}
+	identity, err := w.tokens.Verify(ctx, token, name)
+	if err != nil {
+		return Principal{}, User{}, err
+	}
+	principal := NewPrincipal(identity)
+	entry, err := w.registry.GetAccessEntry(ctx, name, principal.CanonicalARN)
+	if err != nil {
+		return principal, User{}, err
+	}
+	var user User
+	switch entry.Type {
+	case registry.TypeEC2Linux:
+		user, err = nodeUser(ctx, w.instances, c, principal)
+	case registry.TypeStandard:
+		user, err = standardUser(entry, principal)
+	default:
+		err = fmt.Errorf("the access entry is of the type %q, which is not known", entry.Type)
+	}
+	return principal, user, err
+}

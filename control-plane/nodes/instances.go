@@ -1,0 +1,178 @@
+package nodes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/smithy-go"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// freshFor is how long an answer of EC2 serves. A node asks for its token review, its
+	// client and its serving certificate within seconds; an instance that stops is refused
+	// after as many.
+	freshFor = 3 * time.Second
+	// lookupTimeout bounds one lookup, the SDK's own retries included.
+	lookupTimeout = 10 * time.Second
+)
+
+// ErrNoInstance means that EC2 knows no such instance.
+var ErrNoInstance = errors.New("no such instance")
+
+// EC2 describes instances; *ec2.Client is one.
+type EC2 interface {
+	DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
+}
+
+// Instances looks instances up in EC2. Callers that ask for the same one at once share a
+// call, and an answer serves for a few seconds. It is safe for concurrent use.
+type Instances struct {
+	ec2   EC2
+	now   func() time.Time
+	calls singleflight.Group
+
+	mu      sync.Mutex
+	answers map[string]answer
+}
+
+type answer struct {
+	instances []Instance
+	until     time.Time
+}
+
+// NewInstances returns lookups in EC2; now may be nil for time.Now.
+func NewInstances(ec2 EC2, now func() time.Time) *Instances {
+	if now == nil {
+		now = time.Now
+	}
+	return &Instances{ec2: ec2, now: now, answers: map[string]answer{}}
+}
+
+var instanceID = regexp.MustCompile(`^i-[0-9a-f]{8,32}$`)
+
+// ByID returns the instance, in whatever state it is; ErrNoInstance when there is none.
+func (s *Instances) ByID(ctx context.Context, id string) (Instance, error) {
+	if !instanceID.MatchString(id) {
+		return Instance{}, fmt.Errorf("%.40q is no instance ID: %w", id, ErrNoInstance)
+	}
+	found, err := s.lookup(ctx, id, &ec2.DescribeInstancesInput{InstanceIds: []string{id}})
+	if err != nil {
+		return Instance{}, fmt.Errorf("look up instance %s: %w", id, err)
+	}
+	for _, i := range found {
+		if i.ID == id {
+			return i, nil
+		}
+	}
+	return Instance{}, fmt.Errorf("look up instance %s: %w", id, ErrNoInstance)
+}
+
+// ByName returns the running instances of a VPC that have the private DNS name.
+func (s *Instances) ByName(ctx context.Context, vpcID, privateDNSName string) ([]Instance, error) {
+	found, err := s.lookup(ctx, vpcID+"/"+privateDNSName, &ec2.DescribeInstancesInput{Filters: []types.Filter{
+		{Name: aws.String("vpc-id"), Values: []string{vpcID}},
+		{Name: aws.String("private-dns-name"), Values: []string{privateDNSName}},
+		{Name: aws.String("instance-state-name"), Values: []string{stateRunning}},
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("look up the instance named %s in %s: %w", privateDNSName, vpcID, err)
+	}
+	// A filter's value may hold wildcards; only what has the very name counts.
+	var named []Instance
+	for _, i := range found {
+		if i.PrivateDNSName == privateDNSName && i.VPCID == vpcID && i.State == stateRunning {
+			named = append(named, i)
+		}
+	}
+	return named, nil
+}
+
+func (s *Instances) lookup(ctx context.Context, key string, input *ec2.DescribeInstancesInput) ([]Instance, error) {
+	s.mu.Lock()
+	known, ok := s.answers[key]
+	s.mu.Unlock()
+	if ok && s.now().Before(known.until) {
+		return known.instances, nil
+	}
+	// The call outlives a caller that gives up, for the others that wait for it.
+	result := s.calls.DoChan(key, func() (any, error) {
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
+		defer cancel()
+		found, err := s.describe(call, input)
+		if err == nil {
+			s.remember(key, found)
+		}
+		return found, err
+	})
+	select {
+	case r := <-result:
+		found, _ := r.Val.([]Instance)
+		return found, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// remember keeps an answer, and forgets those that are no longer fresh.
+func (s *Instances) remember(key string, found []Instance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	for key, a := range s.answers {
+		if !now.Before(a.until) {
+			delete(s.answers, key)
+		}
+	}
+	s.answers[key] = answer{found, now.Add(freshFor)}
+}
+
+func (s *Instances) describe(ctx context.Context, input *ec2.DescribeInstancesInput) ([]Instance, error) {
+	var found []Instance
+	pages := ec2.NewDescribeInstancesPaginator(s.ec2, input)
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		var refusal smithy.APIError
+		if errors.As(err, &refusal) && strings.HasPrefix(refusal.ErrorCode(), "InvalidInstanceID.") {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, reservation := range page.Reservations {
+			for _, i := range reservation.Instances {
+				found = append(found, fromEC2(i))
+			}
+		}
+	}
+	return found, nil
+}
+
+func fromEC2(i types.Instance) Instance {
+	instance := Instance{
+		ID: aws.ToString(i.InstanceId), VPCID: aws.ToString(i.VpcId), PrivateDNSName: aws.ToString(i.PrivateDnsName),
+		Tags: map[string]string{},
+	}
+	if i.State != nil {
+		instance.State = string(i.State.Name)
+	}
+	if i.IamInstanceProfile != nil {
+		instance.ProfileARN = aws.ToString(i.IamInstanceProfile.Arn)
+	}
+	if address, err := netip.ParseAddr(aws.ToString(i.PrivateIpAddress)); err == nil {
+		instance.PrivateIP = address
+	}
+	for _, tag := range i.Tags {
+		instance.Tags[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
+	}
+	return instance
+}

@@ -1,0 +1,76 @@
+// Package nodes decides which EC2 instance may be which node of a cluster. It holds the
+// checks that the token webhook and the certificate approver share, and the approver
+// itself: the only part that approves a node's certificate.
+//
+// It promises that no certificate is approved while a check could not be made: trouble
+// with EC2 or etcd delays an answer and never becomes a yes. It signs nothing; Kubernetes'
+// own signer does, with the cluster's key.
+package nodes
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+)
+
+const (
+	// userPrefix begins a node's user name, which ends with the Node's name.
+	userPrefix = "system:node:"
+	// Group is what every node is in.
+	Group = "system:nodes"
+
+	stateRunning = "running"
+)
+
+// Instance is what the checks need to know of an EC2 instance.
+type Instance struct {
+	ID             string
+	State          string // "running" and so on
+	VPCID          string
+	PrivateDNSName string
+	PrivateIP      netip.Addr
+	ProfileARN     string // of its instance profile; empty: none
+	Tags           map[string]string
+}
+
+// Username is who the instance is to Kubernetes.
+func (i Instance) Username() string { return userPrefix + i.PrivateDNSName }
+
+// RoleARN is the role that the instance's credentials are of, without a path. EC2 tells
+// only the instance profile; telling its role takes an IAM call that few deployments allow
+// a cluster, so the profile must have the role's name, as the AWS console makes it.
+func (i Instance) RoleARN() string {
+	head, resource, ok := strings.Cut(i.ProfileARN, ":instance-profile/")
+	if !ok {
+		return ""
+	}
+	return head + ":role/" + resource[strings.LastIndexByte(resource, '/')+1:]
+}
+
+// CheckMember says why the instance may not be a node of the cluster, or nil.
+func (i Instance) CheckMember(c registry.Cluster) error {
+	tag := "kubernetes.io/cluster/" + c.Name
+	switch {
+	case i.State != stateRunning:
+		return fmt.Errorf("instance %s is %s, not running", i.ID, i.State)
+	case i.VPCID != c.VPCID:
+		return fmt.Errorf("instance %s is in %s, not in the cluster's %s", i.ID, i.VPCID, c.VPCID)
+	case i.Tags[tag] != "owned" && i.Tags[tag] != "shared":
+		return fmt.Errorf("instance %s lacks the tag %s with the value owned or shared", i.ID, tag)
+	case i.PrivateDNSName == "":
+		return fmt.Errorf("instance %s has no private DNS name", i.ID)
+	case !i.PrivateIP.IsValid():
+		return fmt.Errorf("instance %s has no private address", i.ID)
+	}
+	return nil
+}
+
+// CheckRole says why the instance's own credentials cannot be of that role, or nil.
+func (i Instance) CheckRole(roleARN string) error {
+	if role := i.RoleARN(); role == "" || role != registry.CanonicalPrincipal(roleARN) {
+		return fmt.Errorf("instance %s has the profile %q, whose name is not that of the role %s", i.ID, i.ProfileARN, roleARN)
+	}
+	return nil
+}
