@@ -1,10 +1,12 @@
 // Package vpc is the lab's address plan: one account, one region, one VPC with a subnet
 // in each of three zones, and the addresses of what stands in it. It is data and
-// arithmetic; it touches no network.
+// arithmetic, but for Lookup, which asks the VPC's resolver.
 package vpc
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 )
@@ -116,4 +118,16 @@ func (s Subnet) Address(n int) netip.Addr {
 // Assignable tells whether addr may be given to an instance of the subnet.
 func (s Subnet) Assignable(addr netip.Addr) bool {
 	return s.CIDR.Contains(addr) && !addr.Less(s.Address(0)) && !s.Address(s.Size()-1).Less(addr)
+}
+
+// Lookup resolves names as an instance does: by the VPC's resolver and by nothing of the
+// host's. It works inside the lab's namespace only.
+func (p Plan) Lookup() *net.Resolver {
+	return &net.Resolver{
+		PreferGo: true,
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, netip.AddrPortFrom(p.Resolver, 53).String())
+		},
+	}
 }
