@@ -2,21 +2,23 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/dynamic"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/component"
 )
 
 const (
-	// fieldManager owns, in the cluster, the fields that the service applies.
-	fieldManager = "ovenbird"
+	// FieldManager owns, in a cluster, the fields that the service applies.
+	FieldManager = "ovenbird"
 	applyTimeout = 30 * time.Second
 )
 
@@ -30,15 +32,21 @@ func apply(ctx context.Context, description component.Cluster) error {
 	if err != nil {
 		return err
 	}
-	client, err := dynamic.NewForConfig(client(description))
+	config := client(description)
+	config.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
+	requests, err := rest.UnversionedRESTClientFor(config)
 	if err != nil {
 		return fmt.Errorf("make client for cluster %s: %w", description.Name, err)
 	}
 	var group errgroup.Group
 	for _, object := range objects {
 		group.Go(func() error {
-			if _, err := resource(client, object).Apply(ctx, object.GetName(), object,
-				metav1.ApplyOptions{FieldManager: fieldManager, Force: true}); err != nil {
+			body, err := json.Marshal(object)
+			if err == nil {
+				err = requests.Patch(types.ApplyYAMLPatchType).AbsPath(apiPath(object)).
+					Param("fieldManager", FieldManager).Param("force", "true").Body(body).Do(ctx).Error()
+			}
+			if err != nil {
 				return fmt.Errorf("apply %s %s: %w", object.GetKind(), object.GetName(), err)
 			}
 			return nil
@@ -47,12 +55,17 @@ func apply(ctx context.Context, description component.Cluster) error {
 	return group.Wait()
 }
 
-// resource finds where an object is written. All kinds among the add-ons have regular
-// plurals, so the API server need not be asked.
-func resource(client dynamic.Interface, object *unstructured.Unstructured) dynamic.ResourceInterface {
-	plural, _ := meta.UnsafeGuessKindToResource(object.GroupVersionKind())
-	if namespace := object.GetNamespace(); namespace != "" {
-		return client.Resource(plural).Namespace(namespace)
+// apiPath is where the API server keeps an object. All kinds among the add-ons have
+// regular plurals, so it need not be asked for them.
+func apiPath(object *unstructured.Unstructured) string {
+	kind := object.GroupVersionKind()
+	path := "/apis/" + kind.Group + "/" + kind.Version
+	if kind.Group == "" {
+		path = "/api/" + kind.Version
 	}
-	return client.Resource(plural)
+	if namespace := object.GetNamespace(); namespace != "" {
+		path += "/namespaces/" + namespace
+	}
+	plural, _ := meta.UnsafeGuessKindToResource(kind)
+	return path + "/" + plural.Resource + "/" + object.GetName()
 }

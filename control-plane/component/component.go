@@ -25,7 +25,7 @@ type Component struct {
 	Args    []string `json:"args"`
 	// Files are written before the program starts. Keys and certificates are not among
 	// them: programs read those again by themselves when they are renewed.
-	Files     []File   `json:"files"`
+	Files     []File   `json:"files,omitempty"`
 	Ports     []Port   `json:"ports"`
 	Probe     Probe    `json:"probe"`
 	DataDir   string   `json:"dataDir,omitempty"`

@@ -34,7 +34,7 @@ type process struct {
 
 // launch starts c, and records it in dir for the next service.
 func launch(c component.Component, dir, digest string) (*process, error) {
-	if err := prepare(c); err != nil {
+	if err := Prepare(c); err != nil {
 		return nil, err
 	}
 	output, err := openLog(filepath.Join(dir, c.Name+".log"))
@@ -64,8 +64,8 @@ func launch(c component.Component, dir, digest string) (*process, error) {
 	return p, nil
 }
 
-// prepare writes a component's files, each only where it differs.
-func prepare(c component.Component) error {
+// Prepare writes what c needs on disk before it starts, each file only where it differs.
+func Prepare(c component.Component) error {
 	if c.DataDir != "" {
 		if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 			return fmt.Errorf("make data directory of %s: %w", c.Name, err)

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/component"
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
+	"github.com/ovenbird-dev/ovenbird/internal/cli"
+	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
+)
+
+const (
+	defaultStateDir   = ".ovenbird/control-plane"
+	defaultComponents = "dist/components"
+	defaultPodCIDR    = "10.244.0.0/16"
+)
+
+// serveFlags are the flags of `ovenbird serve` as they were given.
+type serveFlags struct {
+	listen, tlsCert, tlsKey   string
+	region, accountID         string
+	stateDir, components      string
+	credentials               string
+	advertiseAddress, podCIDR string
+}
+
+// settings are checked flags.
+type settings struct {
+	listen            string
+	tlsCert, tlsKey   string
+	region, accountID string
+	stateDir          string // absolute
+	catalog           component.Catalog
+	keys              sigv4.Keys
+	address           netip.Addr
+	podCIDR           netip.Prefix
+}
+
+func newServeCommand() *cobra.Command {
+	var flags serveFlags
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Answer the EKS API and run the clusters' control planes on this machine",
+		Long: `Answer the EKS API and run the clusters' control planes on this machine.
+
+Control planes go on running when the service stops, and the next one takes them over:
+under systemd, the unit needs KillMode=process. ` + "`ovenbird stop`" + ` ends everything and keeps
+the data; deleting a cluster through the API removes it.
+
+EC2 and STS are found as the AWS SDKs find them: AWS_ENDPOINT_URL, AWS_CA_BUNDLE, the
+usual credentials.`,
+		Example: "  ovenbird serve --listen 10.0.0.10:443 --tls-cert eks.crt --tls-key eks.key \\\n" +
+			"    --region us-west-2 --account-id 111122223333 --credentials credentials.json --advertise-address 10.0.0.10",
+		Args: cobra.NoArgs,
+	}
+	flags.add(cmd.Flags())
+	for _, name := range []string{"listen", "tls-cert", "tls-key", "region", "account-id", "credentials"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err)
+		}
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		settings, err := flags.check()
+		if err != nil {
+			return err
+		}
+		log, err := cli.Logger()
+		if err != nil {
+			return err
+		}
+		return serve(cmd.Context(), settings, log)
+	}
+	return cmd
+}
+
+func (f *serveFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.listen, "listen", "", "host:port of the EKS API")
+	flags.StringVar(&f.tlsCert, "tls-cert", "", "certificate of the EKS API, PEM; read again for every connection")
+	flags.StringVar(&f.tlsKey, "tls-key", "", "its key, PEM")
+	flags.StringVar(&f.region, "region", "", "AWS region that the clusters are in")
+	flags.StringVar(&f.accountID, "account-id", "", "AWS account that the clusters are in")
+	flags.StringVar(&f.stateDir, "state-dir", defaultStateDir, "directory that holds everything the service keeps")
+	flags.StringVar(&f.components, "components", defaultComponents, "directory of upstream programs; its Kubernetes versions are those on offer")
+	flags.StringVar(&f.credentials, "credentials", "", "file with the access keys that may call the EKS API")
+	flags.StringVar(&f.advertiseAddress, "advertise-address", "", "address that API servers listen on and nodes reach (default: the host of --listen)")
+	flags.StringVar(&f.podCIDR, "pod-cidr", defaultPodCIDR, "addresses for pods, of every cluster")
+}
+
+var accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
+
+// check turns flags into settings; each error names the flag at fault.
+func (f *serveFlags) check() (settings, error) {
+	s := settings{
+		listen: f.listen, tlsCert: f.tlsCert, tlsKey: f.tlsKey,
+		region: f.region, accountID: f.accountID,
+	}
+	var err error
+	if s.address, err = parseAdvertised(f.advertiseAddress, f.listen); err != nil {
+		return settings{}, err
+	}
+	if !accountPattern.MatchString(f.accountID) {
+		return settings{}, cli.Usage(fmt.Errorf("--account-id %q: want 12 digits", f.accountID))
+	}
+	if s.podCIDR, err = netip.ParsePrefix(f.podCIDR); err != nil || s.podCIDR != s.podCIDR.Masked() {
+		return settings{}, cli.Usage(fmt.Errorf("--pod-cidr %q: want a network such as %s", f.podCIDR, defaultPodCIDR))
+	}
+	if s.stateDir, err = filepath.Abs(f.stateDir); err != nil {
+		return settings{}, fmt.Errorf("--state-dir: %w", err)
+	}
+	if _, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey); err != nil {
+		return settings{}, fmt.Errorf("--tls-cert and --tls-key: %w", err)
+	}
+	if s.keys, err = iam.ReadKeys(f.credentials); err != nil {
+		return settings{}, fmt.Errorf("--credentials: %w", err)
+	}
+	if s.catalog, err = component.OpenCatalog(f.components); err != nil {
+		return settings{}, fmt.Errorf("--components: %w", err)
+	}
+	return s, nil
+}
+
+// parseAdvertised reads the address of the API servers, by default the host of --listen.
+func parseAdvertised(advertise, listen string) (netip.Addr, error) {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return netip.Addr{}, cli.Usage(fmt.Errorf("--listen %q: want host:port", listen))
+	}
+	if advertise == "" {
+		advertise = host
+	}
+	address, err := netip.ParseAddr(advertise)
+	if err != nil || address.IsUnspecified() {
+		return netip.Addr{}, cli.Usage(fmt.Errorf("--advertise-address %q: want the IP address at which nodes reach this machine", advertise))
+	}
+	return address, nil
+}
+
+// versions are the Kubernetes minors on offer, oldest first.
+func (s settings) versions() ([]string, error) {
+	minors, err := s.catalog.Minors()
+	slices.Reverse(minors)
+	return minors, err
+}
+
+// makeStateDir makes a directory that keeps everybody else out: it will hold keys.
+func makeStateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	return nil
+}
+
+func listen(ctx context.Context, what, address string) (net.Listener, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for %s: %w", what, err)
+	}
+	return listener, nil
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
+	"github.com/ovenbird-dev/ovenbird/control-plane/eks"
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
+	"github.com/ovenbird-dev/ovenbird/control-plane/nodes"
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+	"github.com/ovenbird-dev/ovenbird/control-plane/supervise"
+	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
+)
+
+const (
+	shutdownTimeout = 10 * time.Second
+	approverPause   = 5 * time.Second
+)
+
+// serve runs the service until ctx ends.
+func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
+	if err := makeStateDir(s.stateDir); err != nil {
+		return err
+	}
+	only, err := claim(s.stateDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, only.release()) }()
+
+	// Everything that can be wrong with the flags comes to light before anything starts.
+	api, err := listen(ctx, "the EKS API (--listen)", s.listen)
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	versions, err := s.versions()
+	if err != nil {
+		return err
+	}
+	release, err := s.catalog.Newest(versions[len(versions)-1])
+	if err != nil {
+		return err
+	}
+	hook, err := openWebhook(s.stateDir)
+	if err != nil {
+		return err
+	}
+	reviews, err := listen(ctx, "the token webhook", hook.address)
+	if err != nil {
+		return err
+	}
+	defer reviews.Close()
+	clouds, err := connectAWS(ctx, s.region)
+	if err != nil {
+		return err
+	}
+	store, err := openStore(ctx, s.stateDir, release, log)
+	if err != nil {
+		return err
+	}
+	defer store.detach()
+
+	clusters := registry.New(store.client)
+	instances := nodes.NewInstances(clouds.ec2, nil)
+	handler, err := eks.New(eks.Options{
+		Registry: clusters, EC2: clouds.ec2, Keys: s.keys, Region: s.region, AccountID: s.accountID,
+		Versions: versions, PodCIDR: s.podCIDR, Log: log.Named("eks"),
+	})
+	if err != nil {
+		return err
+	}
+	reconciler := cluster.New(cluster.Options{
+		Site:     hook.site(s.stateDir, s.address, s.catalog),
+		Registry: clusters, Timing: supervise.Production(), Log: log, Now: time.Now,
+		OnActive: approve(nodes.Approver{Instances: instances, Entries: clusters, Log: log.Named("nodes")}, log),
+	})
+	review := ownClusterOnly(iam.NewWebhook(clusters, clouds.sts, instances, log.Named("iam")))
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return serveHTTPS(ctx, api, s.tls(), handler, log) })
+	group.Go(func() error { return serveHTTPS(ctx, reviews, hook.tls(), review, log) })
+	group.Go(func() error { reconciler.Run(ctx); return nil })
+	group.Go(func() error { return renewKeys(ctx, log, store.renewKeys, hook.renewKeys) })
+	log.Info("ready", zap.String("eks_api", "https://"+s.listen), zap.Strings("kubernetes", versions), zap.String("state", s.stateDir))
+	// Without systemd these do nothing.
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+	<-ctx.Done()
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	log.Info("stopping")
+	return group.Wait()
+}
+
+// tls reads the certificate for every connection, so that a renewed one needs no restart.
+func (s settings) tls() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(s.tlsCert, s.tlsKey)
+			return &pair, err
+		},
+	}
+}
+
+// clouds are the AWS services that the control plane asks.
+type clouds struct {
+	ec2 *ec2.Client
+	sts ststoken.Verifier
+}
+
+func connectAWS(ctx context.Context, region string) (clouds, error) {
+	loaded, err := config.LoadDefaultConfig(ctx, config.WithRegion(region))
+	if err != nil {
+		return clouds{}, fmt.Errorf("read the AWS configuration: %w", err)
+	}
+	host := "sts." + region + ".amazonaws.com"
+	if endpoint := sts.NewFromConfig(loaded).Options().BaseEndpoint; endpoint != nil {
+		parsed, err := url.Parse(*endpoint)
+		if err != nil || parsed.Host == "" {
+			return clouds{}, fmt.Errorf("the AWS configuration names %q as the endpoint of STS: want https://host", *endpoint)
+		}
+		host = parsed.Host
+	}
+	return clouds{
+		ec2: ec2.NewFromConfig(loaded),
+		sts: ststoken.Verifier{HTTP: httpClient(loaded), Host: host},
+	}, nil
+}
+
+// httpClient trusts what the AWS configuration trusts, AWS_CA_BUNDLE included.
+func httpClient(loaded aws.Config) *http.Client {
+	if buildable, ok := loaded.HTTPClient.(*awshttp.BuildableClient); ok {
+		return &http.Client{Transport: buildable.GetTransport()}
+	}
+	return http.DefaultClient
+}
+
+// approve runs the approver of one ACTIVE cluster until its context ends.
+func approve(approver nodes.Approver, log *zap.Logger) func(context.Context, registry.Cluster, *rest.Config) {
+	return func(ctx context.Context, c registry.Cluster, config *rest.Config) {
+		for {
+			client, err := kubernetes.NewForConfig(config)
+			if err == nil {
+				err = approver.Run(ctx, c, client)
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			pause := approverPause/2 + rand.N(approverPause)
+			log.Error("approver of node certificates ended", zap.String("cluster", c.Name), zap.Error(err), zap.Duration("next_start_in", pause))
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// renewKeys looks at the service's own certificates from time to time.
+func renewKeys(ctx context.Context, log *zap.Logger, renew ...func(time.Time) error) error {
+	ticker := time.NewTicker(keyRefresh)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-ticker.C:
+			for _, f := range renew {
+				if err := f(now); err != nil {
+					log.Error("renew the service's certificates", zap.Error(err))
+				}
+			}
+		}
+	}
+}
+
+// serveHTTPS serves until ctx ends, and then lets requests in flight finish.
+func serveHTTPS(ctx context.Context, listener net.Listener, config *tls.Config, handler http.Handler, log *zap.Logger) error {
+	errorLog, err := zap.NewStdLogAt(log.Named("http"), zap.DebugLevel)
+	if err != nil {
+		return fmt.Errorf("make HTTP log: %w", err)
+	}
+	server := &http.Server{
+		Handler: handler, TLSConfig: config, ErrorLog: errorLog,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
+	}
+	finished := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(finished)
+		// The caller's context has ended; requests get a time of their own.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		_ = server.Shutdown(ctx)
+	})
+	if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return fmt.Errorf("serve HTTPS on %s: %w", listener.Addr(), err)
+	}
+	<-finished
+	return nil
+}
