@@ -1,0 +1,107 @@
+package fleet
+
+import (
+	"net"
+	"net/netip"
+	"time"
+)
+
+// State is where an instance is in its life, as EC2 names it:
+//
+//	pending -> running -> shutting-down -> terminated -> (forgotten)
+//	              |            ^
+//	              v            |
+//	           stopped --------+
+//
+// A pending instance that cannot start goes to terminated at once. A running one whose
+// guest powers off, or whose virtual machine crashes, goes to stopped, where its disk
+// stays; or to shutting-down if it was launched to terminate on shutdown.
+type State string
+
+// States of an instance.
+const (
+	Pending      State = "pending"
+	Running      State = "running"
+	ShuttingDown State = "shutting-down"
+	Terminated   State = "terminated"
+	Stopped      State = "stopped"
+)
+
+// Reason is why an instance is in its state: a code that EC2 has, and words.
+type Reason struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// Codes of Reason.
+const (
+	ReasonUserShutdown  = "Client.UserInitiatedShutdown"
+	ReasonGuestShutdown = "Client.InstanceInitiatedShutdown"
+	ReasonServerError   = "Server.InternalError"
+)
+
+// Order is what RunInstances asks for, checked.
+type Order struct {
+	Min, Max            int
+	ImageID             string
+	Type                Type
+	SubnetID            string
+	Address             netip.Addr // of the only instance; invalid: any
+	ClientToken         string     // empty: none
+	Digest              string     // of the whole request, to compare under the same token
+	UserData            []byte
+	Profile             string // instance profile, whose role has the same name; empty: none
+	Tags                map[string]string
+	VolumeGiB           int
+	MetadataTags        bool // tags are shown by the metadata service
+	TerminateOnShutdown bool
+}
+
+// Instance is one virtual machine and all that EC2 would know about it. Values are
+// snapshots; their tags and user-data are never changed.
+type Instance struct {
+	ID                  string            `json:"id"`
+	ReservationID       string            `json:"reservationId"`
+	LaunchIndex         int               `json:"launchIndex"`
+	ClientToken         string            `json:"clientToken,omitempty"`
+	Digest              string            `json:"digest,omitempty"`
+	ImageID             string            `json:"imageId"`
+	Type                string            `json:"type"`
+	SubnetID            string            `json:"subnetId"`
+	Zone                string            `json:"zone"`
+	Address             netip.Addr        `json:"address"`
+	MAC                 string            `json:"mac"`
+	InterfaceID         string            `json:"interfaceId"`
+	AttachmentID        string            `json:"attachmentId"`
+	VolumeID            string            `json:"volumeId"`
+	VolumeGiB           int               `json:"volumeGiB"`
+	Tags                map[string]string `json:"tags,omitempty"`
+	UserData            []byte            `json:"userData,omitempty"`
+	Profile             string            `json:"profile,omitempty"`
+	MetadataTags        bool              `json:"metadataTags,omitempty"`
+	TerminateOnShutdown bool              `json:"terminateOnShutdown,omitempty"`
+	SkipShutdown        bool              `json:"skipShutdown,omitempty"` // kill it, do not ask its guest
+
+	State      State     `json:"state"`
+	Reason     Reason    `json:"reason"`
+	LaunchTime time.Time `json:"launchTime"`
+	StateTime  time.Time `json:"stateTime"` // since when it is in its state
+}
+
+// HasAddress tells whether the instance still holds its address and its name.
+func (i Instance) HasAddress() bool { return i.State != Terminated }
+
+// HardwareAddr is the MAC address of the instance's interface.
+func (i Instance) HardwareAddr() net.HardwareAddr {
+	mac, _ := net.ParseMAC(i.MAC) // written by newInstance
+	return mac
+}
+
+// tap is the name of the host's end of the instance's interface: at most 15 characters.
+func (i Instance) tap() string { return "tap" + i.ID[len(i.ID)-11:] }
+
+// Change is what Terminate did to an instance.
+type Change struct {
+	ID               string
+	Previous, Result State
+}
