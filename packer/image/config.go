@@ -10,10 +10,11 @@ import (
 	"strings"
 
 	"github.com/hashicorp/packer-plugin-sdk/common"
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 )
+
+//go:generate go run -modfile=../packer-sdc.mod github.com/hashicorp/packer-plugin-sdk/cmd/packer-sdc mapstructure-to-hcl2 -type Config
 
 // Config is what a template says in a source block of type ovenbird-image.
 type Config struct {
@@ -63,16 +64,7 @@ func (c *Config) prepare(raws ...any) error {
 	if err != nil {
 		return err
 	}
-	var errs *packersdk.MultiError
-	for _, err := range []error{c.prepareOutput(), c.prepareSize(), c.prepareSources(), c.prepareCache()} {
-		if err != nil {
-			errs = packersdk.MultiErrorAppend(errs, err)
-		}
-	}
-	if errs != nil {
-		return errs
-	}
-	return nil
+	return errors.Join(c.prepareOutput(), c.prepareSize(), c.prepareSources(), c.prepareCache())
 }
 
 func (c *Config) prepareOutput() error {

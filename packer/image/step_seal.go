@@ -16,6 +16,10 @@ rm -rf /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cach
 rm -f /var/lib/systemd/random-seed /var/lib/dbus/machine-id /var/lib/systemd/credential.secret
 rm -f /etc/.pwd.lock /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid-
 rm -f /root/.bash_history /root/.lesshst /root/.wget-hsts
+# All that systemd does at the first boot after an update of /usr is in the image.
+for dir in /etc /var; do
+  echo "TIMESTAMP_NSEC=$(date +%s%N)" >"$dir/.updated"
+done
 # Empty: systemd makes an id at boot without running its first-boot set-up.
 : >/etc/machine-id
 # No password opens root.

@@ -8,10 +8,11 @@ import (
 	"regexp"
 
 	"github.com/hashicorp/packer-plugin-sdk/common"
-	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 )
+
+//go:generate go run -modfile=../packer-sdc.mod github.com/hashicorp/packer-plugin-sdk/cmd/packer-sdc mapstructure-to-hcl2 -type Config
 
 // Config is what a template says in a provisioner block of type ovenbird-node.
 type Config struct {
@@ -41,16 +42,7 @@ func (c *Config) prepare(raws ...any) error {
 	if err != nil {
 		return err
 	}
-	var errs *packersdk.MultiError
-	for _, err := range []error{c.prepareComponents(), c.prepareAgent()} {
-		if err != nil {
-			errs = packersdk.MultiErrorAppend(errs, err)
-		}
-	}
-	if errs != nil {
-		return errs
-	}
-	return nil
+	return errors.Join(c.prepareComponents(), c.prepareAgent())
 }
 
 func (c *Config) prepareComponents() error {

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/compression"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -64,18 +63,9 @@ func Write(w io.Writer, images []Image) error {
 	return nil
 }
 
-// build makes the image. Its layer is not compressed: it goes nowhere but into the
-// node's content store, unpacked.
+// build makes the image.
 func (i Image) build() (v1.Image, error) {
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
-		r, w := io.Pipe()
-		go func() { w.CloseWithError(i.writeLayer(w)) }()
-		return r, nil
-	}, tarball.WithCompression(compression.None))
-	if err != nil {
-		return nil, err
-	}
-	diffID, err := layer.DiffID()
+	layer, err := newLayer(i.writeLayer)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +84,7 @@ func (i Image) build() (v1.Image, error) {
 			Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 			WorkingDir: "/",
 		},
-		RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{diffID}},
+		RootFS: v1.RootFS{Type: "layers", DiffIDs: []v1.Hash{layer.digest}},
 	})
 }
 
