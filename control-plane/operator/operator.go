@@ -1,0 +1,130 @@
+// Package operator holds the commands with which people run clusters from a shell. They
+// are clients of the EKS API, found and signed for as the AWS SDKs do it (AWS_ENDPOINT_URL_EKS,
+// AWS_REGION, the usual credentials), so they do nothing that an AWS client could not,
+// with one exception: `ovenbird kubeconfig` signs with a cluster's own key, and so works
+// only where the service keeps its state.
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/eks"
+	"github.com/aws/aws-sdk-go-v2/service/eks/types"
+	"github.com/aws/smithy-go"
+	"github.com/spf13/cobra"
+
+	"github.com/ovenbird-dev/ovenbird/internal/cli"
+)
+
+// callTimeout bounds one call to the API, the SDK's retries included.
+const callTimeout = 60 * time.Second
+
+// connect reads the AWS environment.
+func connect(ctx context.Context) (aws.Config, *eks.Client, error) {
+	loaded, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return aws.Config{}, nil, fmt.Errorf("read the AWS configuration: %w", err)
+	}
+	if loaded.Region == "" {
+		return aws.Config{}, nil, errors.New("no AWS region: set AWS_REGION, or load the lab's environment with eval \"$(ovenbird-lab env)\"")
+	}
+	return loaded, eks.NewFromConfig(loaded), nil
+}
+
+// requireEndpoint keeps a command that makes or removes clusters from reaching Amazon EKS,
+// where that costs money, by accident.
+func requireEndpoint(client *eks.Client) error {
+	if client.Options().BaseEndpoint == nil {
+		return errors.New("no endpoint: set AWS_ENDPOINT_URL_EKS to the Ovenbird service, or load the lab's environment with eval \"$(ovenbird-lab env)\"")
+	}
+	return nil
+}
+
+// apiError puts what the API answered into one line, without the SDK's wrapping.
+func apiError(doing string, err error) error {
+	var answer smithy.APIError
+	var signing *smithy.CanceledError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &answer) && answer.ErrorMessage() != "":
+		return fmt.Errorf("%s: %s", doing, answer.ErrorMessage())
+	case errors.As(err, &signing), errors.Is(err, context.Canceled):
+		return fmt.Errorf("%s: interrupted", doing)
+	}
+	// What is left lies below the SDK's layers: a name that does not resolve, a refused
+	// connection, no credentials.
+	return fmt.Errorf("%s: %w: is the service running, and is the AWS environment set?", doing, innermost(err))
+}
+
+// innermost unwraps the SDK's own wrappers, which name every layer on one long line.
+func innermost(err error) error {
+	var operation *smithy.OperationError
+	if errors.As(err, &operation) {
+		return operation.Err
+	}
+	return err
+}
+
+func describe(ctx context.Context, client *eks.Client, name string) (*types.Cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	out, err := client.DescribeCluster(ctx, &eks.DescribeClusterInput{Name: aws.String(name)})
+	if err != nil {
+		return nil, err
+	}
+	return out.Cluster, nil
+}
+
+// joinable is a cluster that tells where it is.
+type joinable struct {
+	name, endpoint string
+	authority      string // base64 of PEM, as the API gives it
+	serviceCIDR    string
+}
+
+func describeJoinable(ctx context.Context, client *eks.Client, name string) (joinable, error) {
+	c, err := describe(ctx, client, name)
+	if err != nil {
+		return joinable{}, apiError("describe cluster "+name, err)
+	}
+	if c.Endpoint == nil || c.CertificateAuthority == nil || c.CertificateAuthority.Data == nil || c.KubernetesNetworkConfig == nil {
+		return joinable{}, fmt.Errorf("cluster %s is %s and has no endpoint yet: wait with `ovenbird cluster wait %s`", name, c.Status, name)
+	}
+	return joinable{name, *c.Endpoint, *c.CertificateAuthority.Data, aws.ToString(c.KubernetesNetworkConfig.ServiceIpv4Cidr)}, nil
+}
+
+var clusterName = regexp.MustCompile(`^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$`)
+
+// oneCluster is the argument check of commands about one cluster. `cluster create` leaves
+// the name to the API, which says more about it.
+func oneCluster(cmd *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+		return fmt.Errorf("want the name of one cluster: %s", cmd.UseLine())
+	}
+	if !clusterName.MatchString(args[0]) {
+		return fmt.Errorf("%.120q is not a cluster name: it begins with a letter or digit and holds only letters, digits, hyphens and underscores, at most 100", args[0])
+	}
+	return nil
+}
+
+// group is a command that only holds others.
+func group(use, short, example string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: use, Short: short, Example: example, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return cli.Usage(fmt.Errorf("unknown command %q for %q: see %s --help", args[0], cmd.CommandPath(), cmd.CommandPath()))
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
