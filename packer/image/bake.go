@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +20,8 @@ import (
 type bake struct {
 	config *Config
 	ui     packersdk.Ui
+
+	mmdebstrap string // the program; stepWorkspace
 
 	work   string             // everything that is half-made; stepWorkspace
 	tools  tree.Tree          // the Debian tree with the tools; stepTools
@@ -84,8 +85,6 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 func (t *tail) String() string { return t.buf.String() }
-
-var _ io.Writer = (*tail)(nil)
 
 // artifact describes the disk that stepPublish has put in place.
 func (b *bake) artifact(generated any) *Artifact {

@@ -46,6 +46,7 @@ var dpkgOptions = []string{
 
 // debootstrap says how to lay out a Debian system.
 type debootstrap struct {
+	program  string // mmdebstrap's path
 	dir      string
 	packages []string
 	mirrors  []string // apt source lines
@@ -87,8 +88,8 @@ func (d debootstrap) run(ctx context.Context) error {
 		return fmt.Errorf("wait for the packages in %s: %w", d.archive, err)
 	}
 	defer lock.Close()
-	script := `umask 022; mount --make-rprivate / && mount -t proc proc /proc && mmdebstrap "$@" &&: ; exit $?`
-	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", script, "mmdebstrap"}, d.arguments()...)...)
+	script := `umask 022; mount --make-rprivate / && mount -t proc proc /proc && "$0" "$@" &&: ; exit $?`
+	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", script, d.program}, d.arguments()...)...)
 	cmd.Env = append(tree.Environment(), "TMPDIR="+d.scratch)
 	cmd.Dir = "/"
 	tree.Isolate(cmd)

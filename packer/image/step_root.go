@@ -48,6 +48,7 @@ func (s *stepRoot) Run(ctx context.Context, state multistep.StateBag) multistep.
 	s.removeAll(s.root.Dir) // of an attempt before this one
 	return s.step(state, "Laying out the root file system (Debian 13)", func() error {
 		err := debootstrap{
+			program:  s.mmdebstrap,
 			dir:      s.root.Dir,
 			packages: slices.Concat(machinePackages, s.config.ExtraPackages),
 			mirrors:  s.config.sources(),

@@ -49,6 +49,7 @@ func (s *stepTools) make(ctx context.Context, dir string) error {
 	s.removeAll(partial)
 	defer s.removeAll(partial)
 	err = debootstrap{
+		program:  s.mmdebstrap,
 		dir:      partial,
 		packages: toolPackages,
 		mirrors:  s.config.sources(),

@@ -36,9 +36,11 @@ func (s *stepWorkspace) prepare(state multistep.StateBag) error {
 	if os.Geteuid() != 0 {
 		return errors.New("ovenbird-image needs root for namespaces and file owners: run packer as root")
 	}
-	if _, err := exec.LookPath("mmdebstrap"); err != nil {
+	mmdebstrap, err := exec.LookPath("mmdebstrap")
+	if err != nil {
 		return errors.New("ovenbird-image needs mmdebstrap: apt-get install mmdebstrap")
 	}
+	s.mmdebstrap = mmdebstrap
 	if _, err := os.Stat(keyring); err != nil {
 		return errors.New("ovenbird-image needs Debian's keys: apt-get install debian-archive-keyring")
 	}

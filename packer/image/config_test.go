@@ -1,0 +1,86 @@
+package image
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestATemplateIsChecked(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name   string
+		fields map[string]any
+		want   string // in the error; empty: none
+	}{
+		{name: "the least that is needed", fields: map[string]any{"output_directory": "out"}},
+		{name: "everything", fields: map[string]any{
+			"output_directory": "out", "disk_size": "8GiB", "mirror": "https://mirror.example/debian",
+			"security_mirror": "http://mirror.example/security", "extra_packages": []string{"curl", "g++:amd64"},
+			"kernel_arguments": []string{"mitigations=auto"}, "cache_directory": "cache",
+		}},
+		{name: "no output directory", fields: map[string]any{}, want: "output_directory: must be set"},
+		{name: "an output directory that is a file", fields: map[string]any{"output_directory": file}, want: "output_directory: " + file + " is not a directory"},
+		{name: "a size without a unit", fields: map[string]any{"disk_size": "6000"}, want: `disk_size: "6000" is not a size`},
+		{name: "a size in another unit", fields: map[string]any{"disk_size": "6GB"}, want: `disk_size: "6GB" is not a size`},
+		{name: "a negative size", fields: map[string]any{"disk_size": "-6GiB"}, want: "disk_size"},
+		{name: "a size that holds nothing", fields: map[string]any{"disk_size": "512MiB"}, want: "disk_size: 512MiB is out of range"},
+		{name: "a size that EBS has not", fields: map[string]any{"disk_size": "17000GiB"}, want: "disk_size: 17000GiB is out of range"},
+		{name: "a mirror that is no address", fields: map[string]any{"mirror": "deb.debian.org"}, want: "mirror: "},
+		{name: "a security mirror of another scheme", fields: map[string]any{"security_mirror": "file:///srv"}, want: "security_mirror: "},
+		{name: "a package that is an option", fields: map[string]any{"extra_packages": []string{"--force"}}, want: `extra_packages: "--force"`},
+		{name: "two packages in one", fields: map[string]any{"extra_packages": []string{"curl,wget"}}, want: "extra_packages: "},
+		{name: "an empty kernel argument", fields: map[string]any{"kernel_arguments": []string{""}}, want: "kernel_arguments: "},
+		{name: "an unknown field", fields: map[string]any{"disk_sise": "6GiB"}, want: "disk_sise"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fields := map[string]any{"output_directory": "out"}
+			if _, own := test.fields["output_directory"]; own || len(test.fields) == 0 {
+				fields = map[string]any{}
+			}
+			for name, value := range test.fields {
+				fields[name] = value
+			}
+			var c Config
+			err := c.prepare(fields)
+			switch {
+			case test.want == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case test.want != "" && err == nil:
+				t.Error("accepted")
+			case test.want != "" && !strings.Contains(err.Error(), test.want):
+				t.Errorf("the error is %q, want it to say %q", err, test.want)
+			case test.want != "" && strings.Contains(strings.TrimSpace(err.Error()), "\n") && test.name != "an unknown field":
+				t.Errorf("the error has more than one line: %q", err)
+			}
+		})
+	}
+}
+
+func TestDefaultsAreFilledIn(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", "/cache")
+	t.Setenv("OVENBIRD_CACHE", "")
+	var c Config
+	if err := c.prepare(map[string]any{"output_directory": "out"}); err != nil {
+		t.Fatal(err)
+	}
+	if c.diskBytes != 6*gib || c.Mirror != defaultMirror || c.SecurityMirror != defaultSecurityMirror || c.CacheDirectory != "/cache/ovenbird" {
+		t.Errorf("defaults are %+v", c)
+	}
+	if !filepath.IsAbs(c.OutputDirectory) {
+		t.Errorf("the output directory stays relative: %s", c.OutputDirectory)
+	}
+}
+
+func TestSecurityUpdatesAreInstalled(t *testing.T) {
+	c := Config{Mirror: "http://m/debian", SecurityMirror: "http://s/security"}
+	got := strings.Join(c.sources(), "\n")
+	want := "deb http://m/debian trixie main\ndeb http://m/debian trixie-updates main\ndeb http://s/security trixie-security main"
+	if got != want {
+		t.Errorf("sources are\n%s\nwant\n%s", got, want)
+	}
+}
