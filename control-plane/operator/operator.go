@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eks"
 	"github.com/aws/aws-sdk-go-v2/service/eks/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
@@ -25,14 +27,21 @@ import (
 // callTimeout bounds one call to the API, the SDK's retries included.
 const callTimeout = 60 * time.Second
 
+const orTheLab = `or load the lab's environment with eval "$(ovenbird-lab env)"`
+
 // connect reads the AWS environment.
 func connect(ctx context.Context) (aws.Config, *eks.Client, error) {
-	loaded, err := config.LoadDefaultConfig(ctx)
+	loaded, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return aws.Config{}, nil, fmt.Errorf("read the AWS configuration: %w", err)
 	}
 	if loaded.Region == "" {
-		return aws.Config{}, nil, errors.New("no AWS region: set AWS_REGION, or load the lab's environment with eval \"$(ovenbird-lab env)\"")
+		return aws.Config{}, nil, errors.New("no AWS region: set AWS_REGION, " + orTheLab)
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := loaded.Credentials.Retrieve(call); err != nil {
+		return aws.Config{}, nil, errors.New("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, " + orTheLab)
 	}
 	return loaded, eks.NewFromConfig(loaded), nil
 }
@@ -41,7 +50,7 @@ func connect(ctx context.Context) (aws.Config, *eks.Client, error) {
 // where that costs money, by accident.
 func requireEndpoint(client *eks.Client) error {
 	if client.Options().BaseEndpoint == nil {
-		return errors.New("no endpoint: set AWS_ENDPOINT_URL_EKS to the Ovenbird service, or load the lab's environment with eval \"$(ovenbird-lab env)\"")
+		return errors.New("no endpoint: set AWS_ENDPOINT_URL_EKS to the Ovenbird service, " + orTheLab)
 	}
 	return nil
 }
@@ -49,22 +58,26 @@ func requireEndpoint(client *eks.Client) error {
 // apiError puts what the API answered into one line, without the SDK's wrapping.
 func apiError(doing string, err error) error {
 	var answer smithy.APIError
-	var signing *smithy.CanceledError
+	var canceled *smithy.CanceledError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &answer) && answer.ErrorMessage() != "":
 		return fmt.Errorf("%s: %s", doing, answer.ErrorMessage())
-	case errors.As(err, &signing), errors.Is(err, context.Canceled):
+	case errors.As(err, &canceled), errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: interrupted", doing)
 	}
-	// What is left lies below the SDK's layers: a name that does not resolve, a refused
-	// connection, no credentials.
+	// What is left is mostly the network: a name that does not resolve, a refused
+	// connection, a certificate that is not trusted.
 	return fmt.Errorf("%s: %w: is the service running, and is the AWS environment set?", doing, innermost(err))
 }
 
 // innermost unwraps the SDK's own wrappers, which name every layer on one long line.
 func innermost(err error) error {
+	var network *url.Error
+	if errors.As(err, &network) {
+		return network
+	}
 	var operation *smithy.OperationError
 	if errors.As(err, &operation) {
 		return operation.Err

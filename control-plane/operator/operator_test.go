@@ -114,20 +114,25 @@ func createDemo(t *testing.T, more ...string) string {
 // activate does what the reconciler would, with the keys in stateDir.
 func activate(t *testing.T, r *registry.Registry, stateDir string) {
 	t.Helper()
+	if err := tryActivate(r, stateDir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tryActivate(r *registry.Registry, stateDir string) error {
 	directory := filepath.Join(stateDir, "clusters/demo/pki")
 	if _, err := pki.Ensure(directory, pki.Spec{Authorities: []pki.AuthorityRequest{{Name: "ca", CommonName: "demo"}}}, time.Now()); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	authority, err := os.ReadFile(filepath.Join(directory, "ca.crt"))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if _, err := r.Change(context.Background(), "demo", func(c *registry.Cluster) error {
+	_, err = r.Change(context.Background(), "demo", func(c *registry.Cluster) error {
 		c.Status = registry.Status{Phase: registry.PhaseActive, Endpoint: "https://10.0.0.10:6443", CertificateAuthority: authority}
 		return nil
-	}); err != nil {
-		t.Error(err)
-	}
+	})
+	return err
 }
 
 func TestAClusterByCommands(t *testing.T) {
@@ -154,7 +159,11 @@ func TestAClusterByCommands(t *testing.T) {
 	}
 
 	state := t.TempDir()
-	go activate(t, r, state)
+	go func() {
+		if err := tryActivate(r, state); err != nil {
+			t.Error(err)
+		}
+	}()
 	if out, progress, err := ovenbird(t, "cluster", "wait", "demo"); err != nil || !strings.Contains(out, "demo  ACTIVE") || strings.Contains(out, "is CREATING") {
 		t.Errorf("wait printed %q and %q: %v", out, progress, err)
 	}
