@@ -1,0 +1,177 @@
+package ec2
+
+import (
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ovenbird-dev/ovenbird/lab/fleet"
+)
+
+type describeInstancesResponse struct {
+	XMLName      xml.Name      `xml:"http://ec2.amazonaws.com/doc/2016-11-15/ DescribeInstancesResponse"`
+	RequestID    string        `xml:"requestId"`
+	Reservations []reservation `xml:"reservationSet>item"`
+	NextToken    string        `xml:"nextToken,omitempty"`
+}
+
+func (s Service) describeInstances(p *params) (any, error) {
+	ids, filters := p.list("InstanceId"), p.filters()
+	limit, after := page(p, len(ids) > 0)
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	if err := wellFormed(ids); err != nil {
+		return nil, err
+	}
+	all := s.Fleet.Instances()
+	if len(ids) > 0 {
+		known := map[string]bool{}
+		for _, i := range all {
+			known[i.ID] = true
+		}
+		if missing := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return known[id] }); len(missing) > 0 {
+			return nil, notFound(missing)
+		}
+		all = slices.DeleteFunc(all, func(i fleet.Instance) bool { return !slices.Contains(ids, i.ID) })
+	}
+	all, err := choose(all, filters, s.instanceAttributes(), func(i fleet.Instance) map[string]string { return i.Tags })
+	if err != nil {
+		return nil, err
+	}
+	response := describeInstancesResponse{RequestID: p.id}
+	all = slices.DeleteFunc(all, func(i fleet.Instance) bool { return position(i) <= after })
+	if len(all) > limit {
+		all = all[:limit]
+		response.NextToken = base64.RawURLEncoding.EncodeToString([]byte(position(all[limit-1])))
+	}
+	for len(all) > 0 {
+		n := slices.IndexFunc(all, func(i fleet.Instance) bool { return i.ReservationID != all[0].ReservationID })
+		if n < 0 {
+			n = len(all)
+		}
+		response.Reservations = append(response.Reservations, s.reservation(all[:n]))
+		all = all[n:]
+	}
+	return response, nil
+}
+
+// position orders instances as the fleet lists them, so that a page can begin after an
+// instance that is gone by then.
+func position(i fleet.Instance) string {
+	return fmt.Sprintf("%020d/%s/%06d", i.LaunchTime.UnixNano(), i.ReservationID, i.LaunchIndex)
+}
+
+// page reads MaxResults and NextToken.
+func page(p *params, byID bool) (limit int, after string) {
+	limit = 1000
+	if p.has("MaxResults") {
+		limit = p.integer("MaxResults", 0)
+		if limit < 5 || limit > 1000 {
+			p.fail(invalid("InvalidParameterValue", "Value ( %d ) for parameter maxResults is invalid. Expecting a value between 5 and 1000.", limit))
+			limit = 1000
+		}
+		if byID {
+			p.fail(invalid("InvalidParameterCombination", "The parameter instancesSet cannot be used with the parameter maxResults"))
+		}
+	}
+	token, err := base64.RawURLEncoding.DecodeString(p.text("NextToken"))
+	if err != nil || len(token) > 0 && strings.Count(string(token), "/") != 2 {
+		p.fail(invalid("InvalidNextToken", "The token '%s' is invalid", p.text("NextToken")))
+	}
+	return limit, string(token)
+}
+
+func wellFormed(ids []string) error {
+	for _, id := range ids {
+		if !instanceID.MatchString(id) {
+			return invalid("InvalidInstanceID.Malformed", `Invalid id: "%s"`, id)
+		}
+	}
+	return nil
+}
+
+func notFound(ids []string) error {
+	if len(ids) == 1 {
+		return invalid("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", ids[0])
+	}
+	return invalid("InvalidInstanceID.NotFound", "The instance IDs '%s' do not exist", strings.Join(ids, ", "))
+}
+
+// located is an attribute that an instance loses when it is terminated.
+func located(value func(fleet.Instance) string) func(fleet.Instance) []string {
+	return func(i fleet.Instance) []string {
+		if !i.HasAddress() {
+			return nil
+		}
+		return []string{value(i)}
+	}
+}
+
+func (s Service) instanceAttributes() attributes[fleet.Instance] {
+	return attributes[fleet.Instance]{
+		"instance-id":         one(func(i fleet.Instance) string { return i.ID }),
+		"instance-state-name": one(func(i fleet.Instance) string { return string(i.State) }),
+		"instance-state-code": one(func(i fleet.Instance) string { return fmt.Sprint(stateCode(i.State)) }),
+		"instance-type":       one(func(i fleet.Instance) string { return i.Type }),
+		"image-id":            one(func(i fleet.Instance) string { return i.ImageID }),
+		"availability-zone":   one(func(i fleet.Instance) string { return i.Zone }),
+		"reservation-id":      one(func(i fleet.Instance) string { return i.ReservationID }),
+		"client-token":        one(func(i fleet.Instance) string { return i.ClientToken }),
+		"private-dns-name":    located(func(i fleet.Instance) string { return s.Plan.PrivateDNSName(i.Address) }),
+		"private-ip-address":  located(func(i fleet.Instance) string { return i.Address.String() }),
+		"vpc-id":              located(func(fleet.Instance) string { return s.Plan.VPCID }),
+		"subnet-id":           located(func(i fleet.Instance) string { return i.SubnetID }),
+		"iam-instance-profile.arn": func(i fleet.Instance) []string {
+			if i.Profile == "" {
+				return nil
+			}
+			return []string{s.profileARN(i.Profile)}
+		},
+	}
+}
+
+type terminateInstancesResponse struct {
+	XMLName   xml.Name      `xml:"http://ec2.amazonaws.com/doc/2016-11-15/ TerminateInstancesResponse"`
+	RequestID string        `xml:"requestId"`
+	Changes   []stateChange `xml:"instancesSet>item"`
+}
+
+type stateChange struct {
+	ID       string        `xml:"instanceId"`
+	Current  instanceState `xml:"currentState"`
+	Previous instanceState `xml:"previousState"`
+}
+
+func (s Service) terminateInstances(p *params) (any, error) {
+	ids := p.list("InstanceId")
+	if len(ids) == 0 {
+		p.fail(invalid("MissingParameter", "The request must contain the parameter InstanceId"))
+	}
+	// Force ends an instance that does not shut down; here each is ended at last.
+	skip := p.boolean("SkipOsShutdown") || p.boolean("Force")
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	if err := wellFormed(ids); err != nil {
+		return nil, err
+	}
+	changes, err := s.Fleet.Terminate(ids, skip)
+	var missing *fleet.NotFoundError
+	if errors.As(err, &missing) {
+		return nil, notFound(missing.IDs)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("terminate instances: %w", err)
+	}
+	response := terminateInstancesResponse{RequestID: p.id}
+	for _, c := range changes {
+		response.Changes = append(response.Changes, stateChange{
+			ID: c.ID, Current: stateOf(c.Result), Previous: stateOf(c.Previous),
+		})
+	}
+	return response, nil
+}

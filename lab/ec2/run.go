@@ -1,0 +1,255 @@
+package ec2
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ovenbird-dev/ovenbird/lab/fleet"
+	"github.com/ovenbird-dev/ovenbird/lab/vpc"
+)
+
+// EC2's own limits.
+const (
+	maxUserData = 16 << 10 // bytes, before base64
+	maxTags     = 50
+	maxVolume   = 16 << 10 // GiB, of a gp3 volume
+)
+
+// maxLaunch is how many instances one machine is asked for at once.
+const maxLaunch = 20
+
+const rootDevice = "/dev/xvda"
+
+type runInstancesResponse struct {
+	XMLName   xml.Name `xml:"http://ec2.amazonaws.com/doc/2016-11-15/ RunInstancesResponse"`
+	RequestID string   `xml:"requestId"`
+	reservation
+}
+
+func (s Service) runInstances(p *params) (any, error) {
+	order := fleet.Order{
+		Digest:              digest(p),
+		ClientToken:         p.text("ClientToken"),
+		ImageID:             s.image(p),
+		Type:                instanceType(p),
+		UserData:            userData(p),
+		Profile:             s.profile(p),
+		Tags:                instanceTags(p),
+		TerminateOnShutdown: p.oneOf("InstanceInitiatedShutdownBehavior", "stop", "terminate") == "terminate",
+	}
+	order.Min, order.Max = counts(p)
+	subnet := s.subnet(p)
+	order.SubnetID, order.Address = subnet.ID, privateAddress(p, subnet, order.Max)
+	order.VolumeGiB = s.volume(p, order.ImageID)
+	order.MetadataTags = metadataTags(p, order.Tags)
+	for _, off := range []string{"EbsOptimized", "Monitoring.Enabled", "DisableApiTermination", "DisableApiStop"} {
+		if p.boolean(off) {
+			p.fail(invalid("UnsupportedOperation", "The lab does not support %s.", off))
+		}
+	}
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	launched, err := s.Fleet.Launch(order)
+	switch {
+	case errors.Is(err, fleet.ErrTokenReused):
+		return nil, invalid("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
+	case errors.Is(err, fleet.ErrAddressInUse):
+		return nil, invalid("InvalidIPAddress.InUse", "Address %s is in use.", order.Address)
+	case errors.Is(err, fleet.ErrNoAddresses):
+		return nil, invalid("InsufficientFreeAddressesInSubnet", "There are not enough free addresses in subnet '%s' to satisfy the requested number of instances.", subnet.ID)
+	case err != nil:
+		return nil, fmt.Errorf("launch instances: %w", err)
+	}
+	return runInstancesResponse{RequestID: p.id, reservation: s.reservation(launched)}, nil
+}
+
+// digest is what two requests with the same client token must agree in.
+func digest(p *params) string {
+	asked := maps.Clone(p.values)
+	maps.DeleteFunc(asked, func(name string, _ []string) bool { return strings.HasPrefix(name, "X-Amz-") })
+	sum := sha256.Sum256([]byte(asked.Encode()))
+	return hex.EncodeToString(sum[:])
+}
+
+var (
+	imageID    = regexp.MustCompile(`^ami-[0-9a-f]{8,17}$`)
+	instanceID = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
+)
+
+func (s Service) image(p *params) string {
+	id := p.required("ImageId")
+	if id == "" {
+		return ""
+	}
+	if !imageID.MatchString(id) {
+		p.fail(invalid("InvalidAMIID.Malformed", `Invalid id: "%s" (expecting "ami-...")`, id))
+	} else if _, ok := s.Images.Size(id); !ok {
+		p.fail(invalid("InvalidAMIID.NotFound", "The image id '[%s]' does not exist", id))
+	}
+	return id
+}
+
+func instanceType(p *params) fleet.Type {
+	name := p.required("InstanceType")
+	kind, ok := fleet.FindType(name)
+	if !ok && name != "" {
+		p.fail(invalid("InvalidParameterValue", "Invalid value '%s' for InstanceType.", name))
+	}
+	return kind
+}
+
+func (s Service) subnet(p *params) vpc.Subnet {
+	id := p.text("SubnetId")
+	zone := p.text("Placement.AvailabilityZone")
+	p.oneOf("Placement.Tenancy", "default")
+	subnet, ok := s.Plan.Subnet(id)
+	switch {
+	case id == "":
+		p.fail(invalid("VPCIdNotSpecified", "No default VPC for this user. Name a subnet."))
+	case !ok:
+		p.fail(invalid("InvalidSubnetID.NotFound", "The subnet ID '%s' does not exist", id))
+	case zone != "" && zone != subnet.Zone:
+		p.fail(invalid("InvalidParameterValue", "The availability zone '%s' is not that of subnet '%s', %s.", zone, id, subnet.Zone))
+	}
+	return subnet
+}
+
+func counts(p *params) (least, most int) {
+	p.required("MinCount")
+	p.required("MaxCount")
+	least, most = p.integer("MinCount", 1), p.integer("MaxCount", 1)
+	switch {
+	case least < 1 || most < least:
+		p.fail(invalid("InvalidParameterValue", "Invalid value '%d' for MaxCount, with a MinCount of %d. Expected 1 <= MinCount <= MaxCount.", most, least))
+	case least > maxLaunch:
+		p.fail(invalid("InstanceLimitExceeded", "You have requested more instances (%d) than the lab starts at once (%d).", least, maxLaunch))
+	}
+	return least, min(most, maxLaunch)
+}
+
+func privateAddress(p *params, subnet vpc.Subnet, count int) netip.Addr {
+	text := p.text("PrivateIpAddress")
+	if text == "" || subnet.ID == "" {
+		return netip.Addr{}
+	}
+	addr, err := netip.ParseAddr(text)
+	switch {
+	case err != nil || !addr.Is4():
+		p.fail(invalid("InvalidParameterValue", "Invalid value '%s' for PrivateIpAddress. Expected an IPv4 address.", text))
+	case !subnet.Assignable(addr):
+		p.fail(invalid("InvalidParameterValue", "Address %s does not fall within the subnet's address range, or is reserved", text))
+	case count > 1:
+		p.fail(invalid("InvalidParameterCombination", "The parameter PrivateIpAddress cannot be used with a MaxCount above 1"))
+	}
+	return addr
+}
+
+func userData(p *params) []byte {
+	text := p.text("UserData")
+	data, err := base64.StdEncoding.DecodeString(text)
+	switch {
+	case err != nil:
+		p.fail(invalid("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data."))
+	case len(data) > maxUserData:
+		p.fail(invalid("InvalidParameterValue", "User data is limited to %d bytes", maxUserData))
+	}
+	return data
+}
+
+func (s Service) profile(p *params) string {
+	name, arn := p.text("IamInstanceProfile.Name"), p.text("IamInstanceProfile.Arn")
+	switch {
+	case name != "" && arn != "":
+		p.fail(invalid("InvalidParameterCombination", "The parameter 'iamInstanceProfile.name' may not be used in combination with 'iamInstanceProfile.arn'"))
+	case name != "" && !slices.Contains(s.Profiles, name):
+		p.fail(invalid("InvalidParameterValue", "Value (%s) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name", name))
+	case arn != "":
+		var ok bool
+		if name, ok = strings.CutPrefix(arn, s.Plan.IAM("instance-profile/")); !ok || !slices.Contains(s.Profiles, name) {
+			p.fail(invalid("InvalidParameterValue", "Value (%s) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN", arn))
+		}
+	}
+	return name
+}
+
+func instanceTags(p *params) map[string]string {
+	tags := map[string]string{}
+	for _, spec := range p.members("TagSpecification") {
+		if p.oneOf(spec+".ResourceType", "", "instance") == "" {
+			p.fail(invalid("InvalidParameterValue", "'' is not a valid taggable resource type for this operation."))
+		}
+		for _, tag := range p.members(spec + ".Tag") {
+			key, value := p.required(tag+".Key"), p.text(tag+".Value")
+			_, twice := tags[key]
+			switch {
+			case twice:
+				p.fail(invalid("InvalidParameterValue", "Duplicate tag key '%s' specified.", key))
+			case strings.HasPrefix(strings.ToLower(key), "aws:"):
+				p.fail(invalid("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use"))
+			case len([]rune(key)) > 128:
+				p.fail(invalid("InvalidParameterValue", "Tag key exceeds the maximum length of 128 characters"))
+			case len([]rune(value)) > 256:
+				p.fail(invalid("InvalidParameterValue", "Tag value exceeds the maximum length of 256 characters"))
+			}
+			tags[key] = value
+		}
+	}
+	if len(tags) > maxTags {
+		p.fail(invalid("TagLimitExceeded", "You have reached the maximum number of tags per resource, %d", maxTags))
+	}
+	return tags
+}
+
+// tagOnMetadata is what EC2 demands of a key that the metadata service is to show.
+var tagOnMetadata = regexp.MustCompile(`^[0-9a-zA-Z\-_+=,.@:]{1,255}$`)
+
+// metadataTags reads the options of the metadata service. The lab's is always on, asks
+// for a token and answers one hop away.
+func metadataTags(p *params, tags map[string]string) bool {
+	p.oneOf("MetadataOptions.HttpTokens", "required")
+	p.oneOf("MetadataOptions.HttpEndpoint", "enabled")
+	p.oneOf("MetadataOptions.HttpProtocolIpv6", "disabled")
+	p.oneOf("MetadataOptions.HttpPutResponseHopLimit", "1")
+	if p.oneOf("MetadataOptions.InstanceMetadataTags", "disabled", "enabled") == "disabled" {
+		return false
+	}
+	for key := range tags {
+		if !tagOnMetadata.MatchString(key) || key == "." || key == ".." || key == "_index" {
+			p.fail(invalid("InvalidParameterValue", "'%s' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\-_+=,.@:]{1,255}), and must not be a reserved name ('.', '..', '_index')", key))
+		}
+	}
+	return true
+}
+
+// volume is the size of the root volume in GiB: the image's, or what is asked for.
+func (s Service) volume(p *params, image string) int {
+	bytes, _ := s.Images.Size(image)
+	least := int((bytes + 1<<30 - 1) >> 30)
+	for i, mapping := range p.members("BlockDeviceMapping") {
+		if device := p.required(mapping + ".DeviceName"); i > 0 || device != rootDevice {
+			p.fail(invalid("UnsupportedOperation", "The lab has one volume an instance, %s; not %s.", rootDevice, device))
+		}
+		p.oneOf(mapping+".Ebs.VolumeType", "gp3", "gp2")
+		p.oneOf(mapping+".Ebs.DeleteOnTermination", "true")
+		p.oneOf(mapping+".Ebs.Encrypted", "false")
+		size := p.integer(mapping+".Ebs.VolumeSize", least)
+		switch {
+		case size < least:
+			p.fail(invalid("InvalidBlockDeviceMapping", "Volume of size %dGB is smaller than snapshot of '%s', expect size >= %dGB", size, image, least))
+		case size > maxVolume:
+			p.fail(invalid("InvalidParameterValue", "Volume of %dGiB is too large for volume type gp3", size))
+		}
+		least = size
+	}
+	return least
+}
