@@ -17,7 +17,6 @@ import (
 const anywhere = "0.0.0.0/0"
 
 var (
-	clusterName   = regexp.MustCompile(`^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$`)
 	roleARN       = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+$`)
 	securityGroup = regexp.MustCompile(`^sg-[0-9a-f]+$`)
 )
@@ -32,7 +31,7 @@ type createRequest struct {
 	Network            createNetwork     `json:"kubernetesNetworkConfig"`
 	Access             createAccess      `json:"accessConfig"`
 	Tags               map[string]string `json:"tags"`
-	ClientRequestToken string            `json:"clientRequestToken,omitempty"`
+	ClientRequestToken string            `json:"clientRequestToken"`
 	unsupported
 }
 
@@ -57,15 +56,14 @@ type createAccess struct {
 
 func (a *api) createCluster(ctx context.Context, r *http.Request) (any, error) {
 	var request createRequest
-	if err := readJSON(r, &request); err != nil {
+	hash, err := readJSON(r, &request)
+	if err != nil {
 		return nil, err
 	}
 	if err := a.check(&request); err != nil {
 		return nil, err
 	}
 	token := request.ClientRequestToken
-	request.ClientRequestToken = ""
-	hash := requestHash(request)
 	if earlier, found, err := a.earlierAnswer(ctx, request.Name, token, hash); err != nil || found {
 		return earlier, err
 	}
@@ -135,7 +133,7 @@ func (a *api) earlierAnswer(ctx context.Context, name, token, hash string) (answ
 // check refuses what the request says by itself, and fills in the default version.
 func (a *api) check(request *createRequest) error {
 	name := request.Name
-	if !clusterName.MatchString(name) {
+	if !registry.ValidName(name) {
 		return invalidParameter("", "name: %.120q must begin with a letter or digit and hold only letters, digits, hyphens and underscores, at most 100", name)
 	}
 	if request.Version == "" {

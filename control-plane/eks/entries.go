@@ -48,7 +48,7 @@ type createEntryRequest struct {
 	PrincipalARN       string            `json:"principalArn"`
 	KubernetesGroups   []string          `json:"kubernetesGroups"`
 	Tags               map[string]string `json:"tags"`
-	ClientRequestToken string            `json:"clientRequestToken,omitempty"`
+	ClientRequestToken string            `json:"clientRequestToken"`
 	Username           string            `json:"username"`
 	Type               string            `json:"type"`
 }
@@ -96,7 +96,8 @@ func cutLast(s, separator string) (before, after string, found bool) {
 
 func (a *api) createAccessEntry(ctx context.Context, r *http.Request) (any, error) {
 	var request createEntryRequest
-	if err := readJSON(r, &request); err != nil {
+	hash, err := readJSON(r, &request)
+	if err != nil {
 		return nil, err
 	}
 	name := r.PathValue("name")
@@ -111,8 +112,6 @@ func (a *api) createAccessEntry(ctx context.Context, r *http.Request) (any, erro
 		return nil, err
 	}
 	token := request.ClientRequestToken
-	request.ClientRequestToken = ""
-	hash := requestHash(request)
 	entry, err := a.Registry.CreateAccessEntry(ctx, a.newEntry(registry.AccessEntry{
 		Cluster: name, PrincipalARN: request.PrincipalARN, Type: request.Type, Username: request.Username,
 		Groups: request.KubernetesGroups, Tags: request.Tags, ClientRequestToken: token, RequestHash: hash,

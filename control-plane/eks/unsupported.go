@@ -1,7 +1,5 @@
 package eks
 
-import "encoding/json"
-
 // unsupported are the members of CreateCluster that this service does not act on. One that
 // asks for something is refused, so that nobody believes to have, say, encryption that is
 // not there; one that only spells out the default passes, as some tools always send it.
@@ -21,21 +19,9 @@ type unsupported struct {
 	ZonalShift                 toggle         `json:"zonalShiftConfig"`
 }
 
-// toggle is a member that is on or off; all but its switch is kept for the request's hash.
+// toggle is a member with a switch; what else it holds matters only if it is on.
 type toggle struct {
-	Enabled bool
-	Rest    json.RawMessage
-}
-
-func (t *toggle) UnmarshalJSON(b []byte) error {
-	var body struct {
-		Enabled bool `json:"enabled"`
-	}
-	if err := json.Unmarshal(b, &body); err != nil {
-		return err
-	}
-	t.Enabled, t.Rest = body.Enabled, append(json.RawMessage(nil), b...)
-	return nil
+	Enabled bool `json:"enabled"`
 }
 
 type scaling struct {

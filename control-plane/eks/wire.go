@@ -1,7 +1,6 @@
 package eks
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -129,33 +128,31 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	_ = json.NewEncoder(w).Encode(value) // the caller is gone if this fails
 }
 
-// readJSON decodes the body, whose size the verifier bounds. AWS ignores members that it
-// does not know; so does this.
-func readJSON(r *http.Request, into any) error {
+// readJSON decodes the body, whose size the verifier bounds, and returns a hash of what it
+// asks for. AWS ignores members that it does not know; so does this.
+func readJSON(r *http.Request, into any) (hash string, err error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return fmt.Errorf("read request body: %w", err)
+		return "", fmt.Errorf("read request body: %w", err)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
+	var members map[string]any
+	if err := json.Unmarshal(body, &members); err != nil || members == nil {
+		return "", invalidParameter("", "The request body is not a JSON object")
+	}
 	var wrongType *json.UnmarshalTypeError
-	err = decoder.Decode(into)
-	switch {
-	case errors.As(err, &wrongType):
-		return invalidParameter("", "%s must be a %s, not a %s", wrongType.Field, wrongType.Type, wrongType.Value)
-	case err != nil || decoder.More():
-		return invalidParameter("", "The request body is not a JSON object")
+	if err := json.Unmarshal(body, into); errors.As(err, &wrongType) {
+		return "", invalidParameter("", "%s must be a %s, not a %s", wrongType.Field, wrongType.Type, wrongType.Value)
+	} else if err != nil {
+		return "", invalidParameter("", "The request body cannot be read: %v", err)
 	}
-	return nil
-}
-
-// requestHash identifies a request by what it asks for, its idempotency token left out.
-func requestHash(request any) string {
-	canonical, err := json.Marshal(request)
+	// A repeated call has the same token, so the token says nothing about the rest.
+	delete(members, "clientRequestToken")
+	canonical, err := json.Marshal(members) // with sorted keys
 	if err != nil {
-		panic(err) // a decoded request always encodes
+		return "", fmt.Errorf("encode request body: %w", err)
 	}
 	sum := sha256.Sum256(canonical)
-	return hex.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:]), nil
 }
 
 // page cuts the sorted names to the page that the query asks for. A nextToken holds the

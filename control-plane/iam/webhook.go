@@ -81,13 +81,15 @@ func (w webhook) judge(ctx context.Context, cluster, token string) authenticatio
 		return authentication.TokenReviewStatus{Error: refused}
 	}
 	log.Debug("token accepted", zap.String("user", user.Name))
+	// For the audit log, under the names that EKS uses.
+	extra := map[string]authentication.ExtraValue{
+		"arn": {principal.ARN}, "canonicalArn": {principal.CanonicalARN}, "principalId": {principal.UserID},
+	}
+	if principal.Session != "" {
+		extra["sessionName"] = authentication.ExtraValue{principal.Session}
+	}
 	return authentication.TokenReviewStatus{Authenticated: true, User: authentication.UserInfo{
-		Username: user.Name, UID: user.UID, Groups: user.Groups,
-		// For the audit log, under the names that EKS uses.
-		Extra: map[string]authentication.ExtraValue{
-			"arn": {principal.ARN}, "canonicalArn": {principal.CanonicalARN},
-			"principalId": {principal.UserID}, "sessionName": {principal.Session},
-		},
+		Username: user.Name, UID: user.UID, Groups: user.Groups, Extra: extra,
 	}}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -211,7 +212,11 @@ func deleteCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return output.Print(cmd.OutOrStdout(), view(c), clusterTable(c))
+		table := clusterTable(c)
+		if flags.wait {
+			table = func(w io.Writer) error { _, err := fmt.Fprintf(w, "cluster %s is gone\n", args[0]); return err }
+		}
+		return output.Print(cmd.OutOrStdout(), view(c), table)
 	}
 	return cmd
 }

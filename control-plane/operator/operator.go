@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -21,6 +20,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
 
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
 )
 
@@ -113,15 +113,13 @@ func describeJoinable(ctx context.Context, client *eks.Client, name string) (joi
 	return joinable{name, *c.Endpoint, *c.CertificateAuthority.Data, aws.ToString(c.KubernetesNetworkConfig.ServiceIpv4Cidr)}, nil
 }
 
-var clusterName = regexp.MustCompile(`^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$`)
-
 // oneCluster is the argument check of commands about one cluster. `cluster create` leaves
 // the name to the API, which says more about it.
 func oneCluster(cmd *cobra.Command, args []string) error {
 	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
 		return fmt.Errorf("want the name of one cluster: %s", cmd.UseLine())
 	}
-	if !clusterName.MatchString(args[0]) {
+	if !registry.ValidName(args[0]) {
 		return fmt.Errorf("%.120q is not a cluster name: it begins with a letter or digit and holds only letters, digits, hyphens and underscores, at most 100", args[0])
 	}
 	return nil

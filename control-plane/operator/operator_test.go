@@ -177,7 +177,7 @@ func TestAClusterByCommands(t *testing.T) {
 			}
 		}
 	}()
-	if out := must(t, "cluster", "delete", "demo", "--wait"); !strings.Contains(out, "demo  DELETING") {
+	if out := must(t, "cluster", "delete", "demo", "--wait"); out != "cluster demo is gone\n" {
 		t.Errorf("delete printed %q", out)
 	}
 	<-done

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -83,6 +84,12 @@ type Status struct {
 	CertificateAuthority []byte // PEM
 	Message              string // why it is not ACTIVE yet, or the last error
 }
+
+var clusterName = regexp.MustCompile(`^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$`)
+
+// ValidName tells whether a cluster may have that name, by the rules of EKS. Only such
+// names go into keys and file names.
+func ValidName(name string) bool { return clusterName.MatchString(name) }
 
 // Registry reads and writes documents in etcd. It is safe for concurrent use.
 type Registry struct{ etcd *clientv3.Client }
