@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -112,15 +113,25 @@ func (p *Provisioner) importImages(ctx context.Context, ui packersdk.Ui, machine
 		if err != nil {
 			return err
 		}
+		images := images(p.config.release, parts)
 		err = machine.stream(machine.stage+"/images.tar", func(w io.Writer) error {
-			return containerimage.Write(w, images(p.config.release, parts))
+			return containerimage.Write(w, images)
 		})
 		if err != nil {
 			return err
 		}
-		said, err := machine.script(ctx, "import.sh", machine.stage)
-		ui.Say(said)
-		return err
+		imported, err := machine.script(ctx, "import.sh", machine.stage)
+		if err != nil {
+			return err
+		}
+		for _, image := range images {
+			for _, name := range image.Names {
+				if !slices.Contains(strings.Fields(imported), name) {
+					return fmt.Errorf("import container images: containerd did not take %s", name)
+				}
+			}
+		}
+		return nil
 	})
 }
 

@@ -25,13 +25,20 @@ type machine struct {
 	files    map[string][]byte // by base name
 	commands []string          // without our scripts' random directory
 	facts    string
+	imported []string // the images that containerd says it has
 	// fail makes a script exit 1 after it has said so; hang makes it never exit.
 	fail, hang string
 }
 
+var allImages = []string{
+	"localhost/ovenbird/pause:1.37.2", "localhost/ovenbird/kube-proxy:v1.37.2", "localhost/ovenbird/coredns:v1.15.0",
+	"localhost/ovenbird/busybox:1.37.0", "localhost/ovenbird/busybox:latest",
+}
+
 func newMachine(t *testing.T) *machine {
 	return &machine{
-		facts: "0\nx86_64\ndebian 13\n",
+		facts:    "0\nx86_64\ndebian 13\n",
+		imported: slices.Clone(allImages),
 		files: map[string][]byte{
 			"nft.tar":         tarOf(t, map[string]string{"usr/sbin/nft": "nft", "lib64/ld-linux-x86-64.so.2": "ld"}),
 			"busybox.tar":     tarOf(t, map[string]string{"usr/bin/busybox": "busybox"}),
@@ -81,6 +88,9 @@ func (m *machine) Start(_ context.Context, cmd *packersdk.RemoteCmd) error {
 	default:
 		if strings.Contains(command, "install.sh") {
 			fmt.Fprintln(cmd.Stdout, "Kubernetes v1.37.2")
+		}
+		if strings.Contains(command, "import.sh") {
+			fmt.Fprintln(cmd.Stdout, strings.Join(m.imported, "\n"))
 		}
 		cmd.SetExited(0)
 	}
@@ -189,10 +199,7 @@ func TestTheNodeGetsItsFiles(t *testing.T) {
 			t.Errorf("%s is on the node", name)
 		}
 	}
-	for _, reference := range []string{
-		"localhost/ovenbird/pause:1.37.2", "localhost/ovenbird/kube-proxy:v1.37.2", "localhost/ovenbird/coredns:v1.15.0",
-		"localhost/ovenbird/busybox:1.37.0", "localhost/ovenbird/busybox:latest",
-	} {
+	for _, reference := range allImages {
 		if !bytes.Contains(m.files["images.tar"], []byte(`"`+reference+`"`)) {
 			t.Errorf("there is no image %s", reference)
 		}
@@ -261,6 +268,14 @@ func TestACancelledBuildDoesNotWaitForTheMachine(t *testing.T) {
 		}
 	}()
 	if err := provision(ctx, t, m); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestAnImageThatIsNotImportedIsAnError(t *testing.T) {
+	m := newMachine(t)
+	m.imported = m.imported[1:]
+	if err := provision(t.Context(), t, m); err == nil || !strings.Contains(err.Error(), "containerd did not take localhost/ovenbird/pause:1.37.2") {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -43,5 +43,4 @@ rm "$stage/images.tar"
 first=$(ctr images ls -q | head -n 1)
 ctr images tag "$first" localhost/ovenbird/collect:garbage >/dev/null
 ctr images rm --sync localhost/ovenbird/collect:garbage >/dev/null
-ctr images ls
-ctr content ls
+ctr images ls -q
