@@ -4,42 +4,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
+	"github.com/ovenbird-dev/ovenbird/agent/imds/imdstest"
 )
 
-// service is IMDSv2 with fixed answers by path.
-type service struct {
-	answers map[string]string
-	calls   []string
-}
-
-func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.calls = append(s.calls, r.Method+" "+r.URL.Path)
-	if r.URL.Path == "/latest/api/token" && r.Method == http.MethodPut {
-		w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", r.Header.Get("X-Aws-Ec2-Metadata-Token-Ttl-Seconds"))
-		w.Write([]byte("the-token"))
-		return
-	}
-	if r.Header.Get("X-Aws-Ec2-Metadata-Token") != "the-token" {
-		http.Error(w, "", http.StatusUnauthorized)
-		return
-	}
-	answer, ok := s.answers[strings.TrimPrefix(r.URL.Path, "/latest/")]
-	if !ok {
-		http.NotFound(w, r)
-		return
-	}
-	w.Write([]byte(answer))
-}
-
-func start(t *testing.T, answers map[string]string) (*imds.Client, *service) {
-	s := &service{answers: answers}
-	server := httptest.NewServer(s)
-	t.Cleanup(server.Close)
-	return imds.New(server.URL), s
+func start(t *testing.T, answers map[string]string) (*imds.Client, *imdstest.Server) {
+	t.Helper()
+	server := imdstest.Start(t, answers)
+	return imds.New(server.URL), server
 }
 
 const document = `{"instanceId":"i-0123456789abcdef0","instanceType":"t3.medium","region":"us-west-2","availabilityZone":"us-west-2b","privateIp":"10.0.16.7"}`
@@ -115,16 +91,15 @@ func TestVersion1IsNeverSpoken(t *testing.T) {
 }
 
 func TestATokenThatTheServiceForgotIsReplaced(t *testing.T) {
-	client, s := start(t, map[string]string{"user-data": "x"})
-	if _, err := client.UserData(t.Context()); err != nil {
-		t.Fatal(err)
+	client, server := start(t, map[string]string{"user-data": "x"})
+	for range 2 {
+		if _, err := client.UserData(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	s.calls = nil
-	if _, err := client.UserData(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if s.calls[0] != "PUT /latest/api/token" {
-		t.Errorf("calls were %q", s.calls)
+	const put, get = "PUT /latest/api/token", "GET /latest/user-data"
+	if want := []string{put, get, put, get}; !slices.Equal(server.Calls(), want) {
+		t.Errorf("calls were %q", server.Calls())
 	}
 }
 

@@ -1,10 +1,6 @@
 package kubelet
 
-import (
-	"time"
-
-	kubelet "k8s.io/kubelet/config/v1beta1"
-)
+import "time"
 
 // Where things are on the node.
 const (
@@ -21,51 +17,67 @@ const (
 )
 
 // config is the part of KubeletConfiguration that a node sets, in the order in which it
-// is written. The upstream type would write its every zero value too.
+// is written. The upstream type would write its every zero value too; a test holds the
+// one against the other.
 type config struct {
-	APIVersion                      string                        `json:"apiVersion"`
-	Kind                            string                        `json:"kind"`
-	Address                         string                        `json:"address"`
-	Authentication                  kubelet.KubeletAuthentication `json:"authentication"`
-	Authorization                   kubelet.KubeletAuthorization  `json:"authorization"`
-	CgroupDriver                    string                        `json:"cgroupDriver"`
-	CgroupRoot                      string                        `json:"cgroupRoot"`
-	ClusterDNS                      []string                      `json:"clusterDNS"`
-	ClusterDomain                   string                        `json:"clusterDomain"`
-	ContainerRuntimeEndpoint        string                        `json:"containerRuntimeEndpoint"`
-	EvictionHard                    map[string]string             `json:"evictionHard"`
-	FeatureGates                    map[string]bool               `json:"featureGates,omitempty"`
-	HairpinMode                     string                        `json:"hairpinMode"`
-	KubeReserved                    map[string]string             `json:"kubeReserved"`
-	KubeReservedCgroup              string                        `json:"kubeReservedCgroup"`
-	Logging                         map[string]int                `json:"logging"`
-	MaxPods                         int                           `json:"maxPods"`
-	ProtectKernelDefaults           bool                          `json:"protectKernelDefaults"`
-	ProviderID                      string                        `json:"providerID"`
-	ReadOnlyPort                    int                           `json:"readOnlyPort"`
-	ResolverConfig                  string                        `json:"resolvConf"`
-	RotateCertificates              bool                          `json:"rotateCertificates"`
-	SerializeImagePulls             bool                          `json:"serializeImagePulls"`
-	ServerTLSBootstrap              bool                          `json:"serverTLSBootstrap"`
-	ShutdownGracePeriod             string                        `json:"shutdownGracePeriod,omitempty"`
-	ShutdownGracePeriodCriticalPods string                        `json:"shutdownGracePeriodCriticalPods,omitempty"`
-	SystemReservedCgroup            string                        `json:"systemReservedCgroup"`
-	TLSCipherSuites                 []string                      `json:"tlsCipherSuites"`
+	APIVersion                      string            `json:"apiVersion"`
+	Kind                            string            `json:"kind"`
+	Address                         string            `json:"address"`
+	Authentication                  authentication    `json:"authentication"`
+	Authorization                   authorization     `json:"authorization"`
+	CgroupDriver                    string            `json:"cgroupDriver"`
+	CgroupRoot                      string            `json:"cgroupRoot"`
+	ClusterDNS                      []string          `json:"clusterDNS"`
+	ClusterDomain                   string            `json:"clusterDomain"`
+	ContainerRuntimeEndpoint        string            `json:"containerRuntimeEndpoint"`
+	EvictionHard                    map[string]string `json:"evictionHard"`
+	FeatureGates                    map[string]bool   `json:"featureGates,omitempty"`
+	HairpinMode                     string            `json:"hairpinMode"`
+	KubeReserved                    map[string]string `json:"kubeReserved"`
+	KubeReservedCgroup              string            `json:"kubeReservedCgroup"`
+	Logging                         map[string]int    `json:"logging"`
+	MaxPods                         int               `json:"maxPods"`
+	ProtectKernelDefaults           bool              `json:"protectKernelDefaults"`
+	ProviderID                      string            `json:"providerID"`
+	ReadOnlyPort                    int               `json:"readOnlyPort"`
+	ResolverConfig                  string            `json:"resolvConf"`
+	RotateCertificates              bool              `json:"rotateCertificates"`
+	SerializeImagePulls             bool              `json:"serializeImagePulls"`
+	ServerTLSBootstrap              bool              `json:"serverTLSBootstrap"`
+	ShutdownGracePeriod             string            `json:"shutdownGracePeriod,omitempty"`
+	ShutdownGracePeriodCriticalPods string            `json:"shutdownGracePeriodCriticalPods,omitempty"`
+	SystemReservedCgroup            string            `json:"systemReservedCgroup"`
+	TLSCipherSuites                 []string          `json:"tlsCipherSuites"`
+}
+
+type authentication struct {
+	Anonymous struct {
+		Enabled bool `json:"enabled"`
+	} `json:"anonymous"`
+	Webhook struct {
+		Enabled  bool   `json:"enabled"`
+		CacheTTL string `json:"cacheTTL"`
+	} `json:"webhook"`
+	X509 struct {
+		ClientCAFile string `json:"clientCAFile"`
+	} `json:"x509"`
+}
+
+type authorization struct {
+	Mode    string `json:"mode"`
+	Webhook struct {
+		CacheAuthorizedTTL   string `json:"cacheAuthorizedTTL"`
+		CacheUnauthorizedTTL string `json:"cacheUnauthorizedTTL"`
+	} `json:"webhook"`
 }
 
 func duration(d time.Duration) string { return d.String() }
 
 func newConfig(in Input, maxPods int) config {
-	on, off := true, false
 	c := config{
-		APIVersion: kubelet.SchemeGroupVersion.String(),
-		Kind:       "KubeletConfiguration",
-		Address:    "0.0.0.0",
-		Authentication: kubelet.KubeletAuthentication{
-			Anonymous: kubelet.KubeletAnonymousAuthentication{Enabled: &off},
-			X509:      kubelet.KubeletX509Authentication{ClientCAFile: caPath},
-		},
-		Authorization:            kubelet.KubeletAuthorization{Mode: kubelet.KubeletAuthorizationModeWebhook},
+		APIVersion:               "kubelet.config.k8s.io/v1beta1",
+		Kind:                     "KubeletConfiguration",
+		Address:                  "0.0.0.0",
 		CgroupDriver:             "systemd",
 		CgroupRoot:               "/",
 		ClusterDNS:               []string{in.ClusterDNS.String()},
@@ -76,7 +88,7 @@ func newConfig(in Input, maxPods int) config {
 			"nodefs.available":  "10%",
 			"nodefs.inodesFree": "5%",
 		},
-		HairpinMode:           kubelet.HairpinVeth,
+		HairpinMode:           "hairpin-veth",
 		KubeReserved:          reserved(in.CPUs, maxPods),
 		KubeReservedCgroup:    "/runtime",
 		Logging:               map[string]int{"verbosity": 2},
@@ -97,10 +109,12 @@ func newConfig(in Input, maxPods int) config {
 			"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
 		},
 	}
-	c.Authentication.Webhook.Enabled = &on
-	c.Authentication.Webhook.CacheTTL.Duration = 2 * time.Minute
-	c.Authorization.Webhook.CacheAuthorizedTTL.Duration = 5 * time.Minute
-	c.Authorization.Webhook.CacheUnauthorizedTTL.Duration = 30 * time.Second
+	c.Authentication.Webhook.Enabled = true
+	c.Authentication.Webhook.CacheTTL = duration(2 * time.Minute)
+	c.Authentication.X509.ClientCAFile = caPath
+	c.Authorization.Mode = "Webhook"
+	c.Authorization.Webhook.CacheAuthorizedTTL = duration(5 * time.Minute)
+	c.Authorization.Webhook.CacheUnauthorizedTTL = duration(30 * time.Second)
 	c.forMinor(in.Minor)
 	return c
 }

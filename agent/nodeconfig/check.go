@@ -2,7 +2,6 @@ package nodeconfig
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,16 +12,17 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
-	kubelet "k8s.io/kubelet/config/v1beta1"
-	kjson "sigs.k8s.io/json"
 )
 
 const notYet = "not supported yet"
 
-var (
-	clusterName  = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`)
-	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+// Patterns, compiled where they are used: the agent starts a little sooner.
+const (
+	clusterName  = `^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`
+	variableName = `^[A-Za-z_][A-Za-z0-9_]*$`
 )
+
+func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
 // checker collects what is wrong with one document.
 type checker struct {
@@ -54,7 +54,7 @@ func (p part) check(config NodeConfig) (Problems, []string) {
 }
 
 func (c *checker) cluster(cluster Cluster) {
-	if cluster.Name != "" && !clusterName.MatchString(cluster.Name) {
+	if cluster.Name != "" && !matches(clusterName, cluster.Name) {
 		c.problem("spec.cluster.name", "%q is not a cluster name: a letter or digit first, then letters, digits, - and _, 100 at most", cluster.Name)
 	}
 	if cluster.APIServerEndpoint != "" {
@@ -138,7 +138,7 @@ func (c *checker) instance(instance Instance) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(variables)) {
 			value := variables[name]
-			if !variableName.MatchString(name) {
+			if !matches(variableName, name) {
 				c.problem(field, "%q is not the name of an environment variable", name)
 			}
 			if strings.ContainsAny(value, "\n\r\x00") {
@@ -161,37 +161,12 @@ func (c *checker) kubelet(options Kubelet) {
 	if options.MaxPodsExpression != "" {
 		c.problem("spec.kubelet.maxPodsExpression", "%s; set spec.kubelet.config.maxPods instead", notYet)
 	}
-	// Field by field: an error from a field's own decoder does not say where it is.
-	for _, key := range slices.Sorted(maps.Keys(options.Config)) {
-		c.kubeletField("spec.kubelet.config", key, options.Config[key])
-	}
-}
-
-// kubeletField holds one field of the user's KubeletConfiguration against its type, as
-// kubelet does when it starts: there, a wrong type ends it, over and over, and an unknown
-// field has no effect.
-func (c *checker) kubeletField(parent, key string, value any) {
-	wanted := map[string]string{"apiVersion": kubelet.SchemeGroupVersion.String(), "kind": "KubeletConfiguration"}
-	if want, ok := wanted[key]; ok && value != want {
-		c.problem(parent+"."+key, "want %s, not %v", want, value)
-		return
-	}
-	data, err := json.Marshal(map[string]any{key: value})
-	if err != nil {
-		c.problem(parent+"."+key, "%v", err)
-		return
-	}
-	strict, err := kjson.UnmarshalStrict(data, &kubelet.KubeletConfiguration{})
-	if err != nil {
-		field, message := typeError(err)
-		if field == "" {
-			field = key
+	for _, is := range []struct{ key, want string }{{"apiVersion", "kubelet.config.k8s.io/v1beta1"}, {"kind", "KubeletConfiguration"}} {
+		if got, ok := options.Config[is.key]; ok && got != is.want {
+			c.problem("spec.kubelet.config."+is.key, "want %s, not %s", is.want, describe(got))
 		}
-		c.problem(parent+"."+field, "%s", message)
 	}
-	for _, err := range strict {
-		c.warnings = append(c.warnings, c.part.problem(parent+"."+fieldPath(err), "kubelet has no such field and ignores it").Error())
-	}
+	c.kubeletObject(kubeletShape(), "", options.Config)
 }
 
 func (c *checker) featureGates(gates map[string]bool) {

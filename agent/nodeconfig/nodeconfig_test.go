@@ -159,7 +159,7 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 	const nodeConfig = "application/node.eks.aws"
 	key := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")}))
 	for name, test := range map[string]struct{ userData, want string }{
-		"nothing at all": {" \n", "user-data is empty: a NodeConfig is needed"},
+		"nothing at all": {" \n", "empty: a NodeConfig is needed"},
 		"an unknown field": {
 			document("cluster:", "  nmae: demo"), "spec.cluster.nmae: unknown field"},
 		"an unknown field of another case": {
@@ -202,11 +202,19 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 		"broken containerd TOML": {
 			document("containerd:", "  config: |", "    [a"), "spec.containerd.config: not TOML at line 1, column 3: expected ']' to close table name"},
 		"a kubelet field of the wrong type": {
-			document("kubelet:", "  config:", "    maxPods: many"), "spec.kubelet.config.maxPods: want a whole number, not string"},
+			document("kubelet:", "  config:", "    maxPods: many"), `spec.kubelet.config.maxPods: want a whole number, not "many"`},
 		"a kubelet duration that is none": {
-			document("kubelet:", "  config:", "    shutdownGracePeriod: soon"), `spec.kubelet.config.shutdownGracePeriod: time: invalid duration "soon"`},
+			document("kubelet:", "  config:", "    shutdownGracePeriod: soon"), `spec.kubelet.config.shutdownGracePeriod: want a duration such as 2m30s, not "soon"`},
+		"a nested kubelet field of the wrong type": {
+			document("kubelet:", "  config:", "    authentication: {webhook: {enabled: 1}}"), "spec.kubelet.config.authentication.webhook.enabled: want true or false, not 1"},
+		"a kubelet list of the wrong type": {
+			document("kubelet:", "  config:", "    clusterDNS: 10.0.0.2"), `spec.kubelet.config.clusterDNS: want a list, not "10.0.0.2"`},
+		"a kubelet list with a wrong element": {
+			document("kubelet:", "  config:", "    clusterDNS: [10.0.0.2, 3]"), "spec.kubelet.config.clusterDNS[1]: want a string, not 3"},
+		"a kubelet mapping of the wrong type": {
+			document("kubelet:", "  config:", "    kubeReserved: {cpu: 1}"), "spec.kubelet.config.kubeReserved.cpu: want a string, not 1"},
 		"another kubelet API version": {
-			document("kubelet:", "  config:", "    apiVersion: v1"), "spec.kubelet.config.apiVersion: want kubelet.config.k8s.io/v1beta1, not v1"},
+			document("kubelet:", "  config:", "    apiVersion: v1"), "spec.kubelet.config.apiVersion: want kubelet.config.k8s.io/v1beta1, not \"v1\""},
 		"a kubelet flag without dashes": {
 			document("kubelet:", "  flags: [node-labels=a=b]"), `spec.kubelet.flags[0]: "node-labels=a=b" is not a flag such as --node-labels=a=b`},
 		"a kubelet flag of two lines": {
@@ -232,9 +240,9 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 		"a PEM part that is none": {
 			multi("application/x-pem-file", "hello", nodeConfig, complete(t)), "part 1 (application/x-pem-file): not a PEM certificate"},
 		"authorities only": {
-			multi("application/x-pem-file", certificate(t)), "user-data has no part of type application/node.eks.aws"},
+			multi("application/x-pem-file", certificate(t)), "no part of type application/node.eks.aws"},
 		"multipart without a boundary": {
-			"MIME-Version: 1.0\nContent-Type: multipart/mixed\n\nx", "user-data: Content-Type: multipart without a boundary"},
+			"MIME-Version: 1.0\nContent-Type: multipart/mixed\n\nx", "Content-Type: multipart without a boundary"},
 		"multipart without its end": {
 			"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\nContent-Type: " + nodeConfig + "\n\n" + complete(t),
 			"part 1 (application/node.eks.aws): cut short: the boundary after it is missing"},
@@ -287,20 +295,20 @@ func TestWhatIsSwitchedOffIsAccepted(t *testing.T) {
 }
 
 func TestAKubeletFieldThatKubeletIgnoresIsAWarning(t *testing.T) {
-	got, err := nodeconfig.Parse([]byte(document("kubelet: {config: {maxPod: 3}}")))
+	got, err := nodeconfig.Parse([]byte(document("kubelet: {config: {maxPod: 3, authentication: {x509: {ca: x}}}}")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"spec.kubelet.config.maxPod: kubelet has no such field and ignores it"}
+	want := []string{"spec.kubelet.config.authentication.x509.ca: kubelet has no such field and ignores it", "spec.kubelet.config.maxPod: kubelet has no such field and ignores it"}
 	if !reflect.DeepEqual(got.Warnings, want) {
 		t.Errorf("got %q, want %q", got.Warnings, want)
 	}
 }
 
 func TestEveryMistakeIsToldAtOnce(t *testing.T) {
-	_, err := nodeconfig.Parse([]byte(document("cluster: {name: a/b, cidr: x}", "kubelet: {flags: [v]}")))
+	_, err := nodeconfig.Parse([]byte(document("cluster: {name: a/b, cidr: x, nmae: y}", "kubelet: {flags: [v]}")))
 	var problems nodeconfig.Problems
-	if !errors.As(err, &problems) || len(problems) != 3 {
+	if !errors.As(err, &problems) || len(problems) != 4 {
 		t.Errorf("got %v", err)
 	}
 }

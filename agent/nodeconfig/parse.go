@@ -27,7 +27,7 @@ type UserData struct {
 // which later ones win. Gzip and base64 are undone. Any error is of type Problems.
 func Parse(userData []byte) (UserData, error) {
 	if len(bytes.TrimSpace(userData)) == 0 {
-		return UserData{}, Problems{{Message: "user-data is empty: a NodeConfig is needed"}}
+		return UserData{}, Problems{{Message: "empty: a NodeConfig is needed"}}
 	}
 	parts, problems := split(userData)
 	var result UserData
@@ -54,7 +54,7 @@ func Parse(userData []byte) (UserData, error) {
 		return UserData{}, problems
 	}
 	if len(trees) == 0 {
-		return UserData{}, Problems{{Message: "user-data has no part of type " + typeNodeConfig}}
+		return UserData{}, Problems{{Message: "no part of type " + typeNodeConfig}}
 	}
 	merged, err := merge(trees)
 	if err != nil {
@@ -76,12 +76,12 @@ func (p part) nodeConfigs() (trees []tree, warnings []string, problems Problems)
 			at.name = strings.TrimPrefix(fmt.Sprintf("%s, document %d", p.name, i+1), ", ")
 		}
 		config, t, found := at.decode(document)
-		if len(found) == 0 {
-			var more []string
-			found, more = at.check(config)
-			warnings = append(warnings, more...)
-		}
 		problems = append(problems, found...)
+		if t == nil {
+			continue
+		}
+		found, more := at.check(config)
+		problems, warnings = append(problems, found...), append(warnings, more...)
 		trees = append(trees, t)
 	}
 	return trees, warnings, problems
@@ -108,7 +108,7 @@ func splitDocuments(data []byte) [][]byte {
 	return documents
 }
 
-// decode reads one document strictly.
+// decode reads one document strictly. The tree is nil when there is nothing to go on with.
 func (p part) decode(document []byte) (NodeConfig, tree, Problems) {
 	data, err := yaml.YAMLToJSONStrict(document)
 	if err != nil {

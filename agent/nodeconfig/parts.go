@@ -38,28 +38,28 @@ func (p part) problem(field, format string, args ...any) Problem {
 func split(userData []byte) ([]part, Problems) {
 	userData, err := unpack(userData)
 	if err != nil {
-		return nil, Problems{{Message: "user-data: " + err.Error()}}
+		return nil, Problems{{Message: err.Error()}}
 	}
 	if !isMIME(userData) {
 		return []part{{mediaType: sniff(userData), body: userData}}, nil
 	}
 	message, err := mail.ReadMessage(bytes.NewReader(userData))
 	if err != nil {
-		return nil, Problems{{Message: fmt.Sprintf("user-data: read MIME header: %v", err)}}
+		return nil, Problems{{Message: fmt.Sprintf("MIME header: %v", err)}}
 	}
 	mediaType, params, err := mime.ParseMediaType(message.Header.Get("Content-Type"))
 	if err != nil {
-		return nil, Problems{{Message: fmt.Sprintf("user-data: Content-Type: %v", err)}}
+		return nil, Problems{{Message: fmt.Sprintf("Content-Type: %v", err)}}
 	}
 	if !strings.HasPrefix(mediaType, "multipart/") {
 		body, err := decodeBody(message.Body, message.Header.Get("Content-Transfer-Encoding"))
 		if err != nil {
-			return nil, Problems{{Message: "user-data: " + err.Error()}}
+			return nil, Problems{{Message: err.Error()}}
 		}
 		return []part{{mediaType: mediaType, body: body}}, nil
 	}
 	if params["boundary"] == "" {
-		return nil, Problems{{Message: "user-data: Content-Type: multipart without a boundary"}}
+		return nil, Problems{{Message: "Content-Type: multipart without a boundary"}}
 	}
 	return splitMultipart(multipart.NewReader(message.Body, params["boundary"]))
 }

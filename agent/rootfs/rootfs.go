@@ -5,15 +5,12 @@ package rootfs
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/google/renameio/v2"
 )
@@ -41,16 +38,18 @@ func (r Root) Apply(files ...File) error {
 	return nil
 }
 
+// UpToDate reports whether Apply would change nothing.
+func (r Root) UpToDate(files ...File) bool {
+	return !slices.ContainsFunc(files, func(file File) bool { return !upToDate(r.Join(file.Path), file) })
+}
+
 func (r Root) apply(file File) error {
 	path := r.Join(file.Path)
-	if file.Data == nil {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		return nil
-	}
 	if upToDate(path, file) {
 		return nil
+	}
+	if file.Data == nil {
+		return os.Remove(path)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -77,21 +76,12 @@ func (f File) mode() fs.FileMode {
 
 func upToDate(path string, file File) bool {
 	info, err := os.Lstat(path)
+	if file.Data == nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
 	if err != nil || info.Mode() != file.mode() || info.Size() != int64(len(file.Data)) {
 		return false
 	}
 	data, err := os.ReadFile(path)
 	return err == nil && bytes.Equal(data, file.Data)
-}
-
-// Digest tells two sets of files apart, whatever their order.
-func Digest(files []File) string {
-	sorted := slices.Clone(files)
-	slices.SortFunc(sorted, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
-	hash := sha256.New()
-	for _, file := range sorted {
-		fmt.Fprintf(hash, "%s %o %d %t\n", file.Path, file.mode(), len(file.Data), file.Data == nil)
-		hash.Write(file.Data)
-	}
-	return hex.EncodeToString(hash.Sum(nil))
 }

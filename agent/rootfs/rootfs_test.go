@@ -80,19 +80,23 @@ func TestApplyRemovesWhatMustNotExist(t *testing.T) {
 	}
 }
 
-func TestDigestTellsContentsAndModesApart(t *testing.T) {
-	a := rootfs.File{Path: "/a", Data: []byte("1")}
-	b := rootfs.File{Path: "/b", Data: []byte("2")}
-	same := rootfs.Digest([]rootfs.File{a, b})
-	if rootfs.Digest([]rootfs.File{b, a}) != same {
-		t.Error("the order matters")
+func TestUpToDateIsWhatApplyWouldLeaveAlone(t *testing.T) {
+	root := rootfs.Root(t.TempDir())
+	a, gone := rootfs.File{Path: "/a", Data: []byte("1")}, rootfs.File{Path: "/b"}
+	if root.UpToDate(a, gone) {
+		t.Error("a missing file is up to date")
+	}
+	if err := root.Apply(a, gone); err != nil {
+		t.Fatal(err)
+	}
+	if !root.UpToDate(a, gone) {
+		t.Error("what was applied is not up to date")
 	}
 	private := a
 	private.Mode = 0o600
-	absent := rootfs.File{Path: "/b"}
-	for _, other := range [][]rootfs.File{{a}, {private, b}, {a, absent}} {
-		if rootfs.Digest(other) == same {
-			t.Errorf("%v has the digest of another set", other)
+	for _, file := range []rootfs.File{{Path: "/a"}, {Path: "/a", Data: []byte("2")}, private} {
+		if root.UpToDate(gone, file) {
+			t.Errorf("%+v is up to date", file)
 		}
 	}
 }

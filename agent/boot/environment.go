@@ -1,0 +1,59 @@
+package boot
+
+import (
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"golang.org/x/net/http/httpproxy"
+
+	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
+)
+
+// environment is the agent's own environment with spec.instance.environment.default over
+// it, which reaches the agent without being set for the process: a NodeConfig that changes
+// on a retry must not leave anything behind.
+type environment map[string]string
+
+func newEnvironment(process []string, config nodeconfig.Environment) environment {
+	env := environment{}
+	for _, assignment := range process {
+		name, value, _ := strings.Cut(assignment, "=")
+		env[name] = value
+	}
+	maps.Copy(env, config[nodeconfig.EnvironmentDefault])
+	return env
+}
+
+// first returns the first of the variables that has a value.
+func (e environment) first(names ...string) string {
+	for _, name := range names {
+		if e[name] != "" {
+			return e[name]
+		}
+	}
+	return ""
+}
+
+// stsEndpoint returns where the token's verifier should ask, by the variables that the AWS
+// SDKs read.
+func (e environment) stsEndpoint(region string) string {
+	if endpoint := e.first("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"); endpoint != "" {
+		return endpoint
+	}
+	if strings.HasPrefix(region, "cn-") {
+		return "https://sts." + region + ".amazonaws.com.cn/"
+	}
+	return "https://sts." + region + ".amazonaws.com/"
+}
+
+// proxy returns which proxy a request to the API server takes, as kubelet decides it.
+func (e environment) proxy() func(*http.Request) (*url.URL, error) {
+	decide := (&httpproxy.Config{
+		HTTPProxy:  e.first("HTTP_PROXY", "http_proxy"),
+		HTTPSProxy: e.first("HTTPS_PROXY", "https_proxy"),
+		NoProxy:    e.first("NO_PROXY", "no_proxy"),
+	}).ProxyFunc()
+	return func(r *http.Request) (*url.URL, error) { return decide(r.URL) }
+}

@@ -1,0 +1,87 @@
+package boot
+
+import (
+	"slices"
+
+	"github.com/ovenbird-dev/ovenbird/agent/containerd"
+	"github.com/ovenbird-dev/ovenbird/agent/discover"
+	"github.com/ovenbird-dev/ovenbird/agent/identity"
+	"github.com/ovenbird-dev/ovenbird/agent/image"
+	"github.com/ovenbird-dev/ovenbird/agent/imds"
+	"github.com/ovenbird-dev/ovenbird/agent/kubelet"
+	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+	"github.com/ovenbird-dev/ovenbird/agent/systemd"
+)
+
+// Facts are all that a node's files depend on.
+type Facts struct {
+	Instance imds.Instance
+	Image    image.Release
+	CPUs     int
+	UserData nodeconfig.UserData
+	Cluster  discover.Cluster
+}
+
+// ReadUserData reads user-data and finds the cluster that it names.
+func ReadUserData(data []byte) (nodeconfig.UserData, discover.Cluster, error) {
+	userData, err := nodeconfig.Parse(data)
+	if err != nil {
+		return nodeconfig.UserData{}, discover.Cluster{}, err
+	}
+	cluster, err := discover.FromNodeConfig(userData.Spec.Cluster)
+	return userData, cluster, err
+}
+
+// Files are a node's files by who reads them. The kubeconfig is kubelet's too, but says
+// whose the certificate on disk is, so it is written with that.
+type Files struct{ Environment, Containerd, Kubelet, Kubeconfig []rootfs.File }
+
+// All returns all of them.
+func (f Files) All() []rootfs.File {
+	return slices.Concat(f.Environment, f.Containerd, f.Kubelet, f.Kubeconfig)
+}
+
+// NodeName returns what the node is called: what EC2 calls the instance.
+func (f Facts) NodeName() string { return f.Instance.PrivateDNSName }
+
+// Files returns the files of a node with these facts. The keys, the certificate and the
+// pod network come later, from the cluster.
+func (f Facts) Files() (Files, error) {
+	minor, err := f.Image.Minor()
+	if err != nil {
+		return Files{}, err
+	}
+	nodeIP := f.Instance.PrivateIPv4
+	if f.Cluster.ServiceCIDR.Addr().Is6() && f.Instance.IPv6.IsValid() {
+		nodeIP = f.Instance.IPv6
+	}
+	spec := f.UserData.Spec
+	files := Files{
+		Environment: systemd.EnvironmentFiles(spec.Instance.Environment),
+		Kubeconfig:  []rootfs.File{identity.Kubeconfig(f.Cluster)},
+	}
+	files.Containerd, err = containerd.Files(containerd.Input{
+		PauseImage:  f.Image.PauseImage,
+		UserConfig:  spec.Containerd.Config,
+		RuntimeSpec: spec.Containerd.BaseRuntimeSpec,
+	})
+	if err != nil {
+		return Files{}, err
+	}
+	files.Kubelet, err = kubelet.Files(kubelet.Input{
+		Minor:        minor,
+		NodeName:     f.NodeName(),
+		NodeIP:       nodeIP,
+		ProviderID:   f.Instance.ProviderID(),
+		InstanceType: f.Instance.Type,
+		Region:       f.Instance.Region,
+		Zone:         f.Instance.AvailabilityZone,
+		CPUs:         f.CPUs,
+		ClusterCA:    f.Cluster.CA,
+		ClusterDNS:   f.Cluster.DNS(),
+		UserConfig:   spec.Kubelet.Config,
+		UserFlags:    spec.Kubelet.Flags,
+	})
+	return files, err
+}

@@ -1,0 +1,259 @@
+// Package boot takes an instance from kernel start to a Ready node: phases in order, each
+// tried again for as long as it takes, with a status that says at any moment what it waits
+// for. No failure is final, and a process that is killed anywhere and started again
+// arrives at the same node.
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
+	"github.com/ovenbird-dev/ovenbird/agent/identity"
+	"github.com/ovenbird-dev/ovenbird/agent/image"
+	"github.com/ovenbird-dev/ovenbird/agent/imds"
+	"github.com/ovenbird-dev/ovenbird/agent/network"
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
+)
+
+// Options are the node's surroundings.
+type Options struct {
+	Root     rootfs.Root
+	Metadata *imds.Client
+	Units    Units
+	Clock    Clock
+	Random   func() float64 // in [0, 1)
+	CPUs     int
+	Environ  []string // "NAME=value", the agent's own
+	Release  string   // the agent's
+	Log      *zap.Logger
+	Console  io.Writer
+	Notify   func(state string) error // sd_notify
+}
+
+// Join makes the instance a Ready node and returns when it is one, or when ctx ends.
+func Join(ctx context.Context, options Options) error {
+	n := &node{Options: options}
+	n.runner = &runner{clock: n.Clock, random: n.Random, report: n.changed, status: Status{Agent: n.Release}}
+	if err := n.runner.run(ctx, n.phases()); err != nil {
+		return fmt.Errorf("joining was interrupted: %w", err)
+	}
+	ready := n.Clock.SinceBoot()
+	n.runner.describe(func(s *Status) { s.Ready = seconds(ready) })
+	status := n.runner.status
+	if err := status.write(n.Root); err != nil {
+		n.Log.Warn("cannot write the status", zap.Error(err))
+	}
+	n.console(ready.Seconds(), "%s", status.Headline())
+	if err := n.Notify("READY=1\nSTATUS=" + status.Headline()); err != nil {
+		return fmt.Errorf("tell systemd that the node is ready: %w", err)
+	}
+	return nil
+}
+
+// node is what the phases find out and hand on. A phase writes before it is done and
+// those that need it read after, so nothing is locked.
+type node struct {
+	Options
+	runner *runner
+
+	facts  Facts
+	env    environment
+	files  Files
+	pair   identity.Pair
+	client *apiserver.Client
+}
+
+func (n *node) phases() []Phase {
+	return []Phase{
+		{Name: "metadata", Attempt: 15 * time.Second, Run: n.readMetadata},
+		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 15 * time.Second, Run: n.readConfiguration},
+		{Name: "files", Needs: []string{"configuration"}, Attempt: time.Minute, Run: n.writeFiles},
+		// containerd and the certificate take longest, so they go side by side.
+		{Name: "containerd", Needs: []string{"files"}, Attempt: 3 * time.Minute, Run: n.startUnit(containerdUnit)},
+		{Name: "identity", Needs: []string{"configuration"}, Attempt: 3 * time.Minute, Run: n.identify},
+		// kubelet's watches back off far when it starts before the API server answers.
+		{Name: "api-server", Needs: []string{"identity"}, Attempt: 30 * time.Second, Run: n.awaitAPIServer},
+		{Name: "kubelet", Needs: []string{"containerd", "api-server"}, Attempt: 3 * time.Minute, Run: n.startUnit(kubeletUnit)},
+		{Name: "network", Needs: []string{"kubelet"}, Attempt: 5 * time.Minute, Run: n.configureNetwork},
+		{Name: "ready", Needs: []string{"network"}, Attempt: 5 * time.Minute, Run: n.awaitReady},
+	}
+}
+
+func (n *node) readMetadata(ctx context.Context, _ func(string)) error {
+	instance, err := n.Metadata.Instance(ctx)
+	if err != nil {
+		return err
+	}
+	n.facts.Instance = instance
+	n.runner.describe(func(s *Status) { s.Instance, s.Node = instance.ID, n.facts.NodeName() })
+	return nil
+}
+
+func (n *node) readConfiguration(ctx context.Context, _ func(string)) error {
+	data, err := n.Metadata.UserData(ctx)
+	if err != nil {
+		return err
+	}
+	if n.facts.UserData, n.facts.Cluster, err = ReadUserData(data); err != nil {
+		return fmt.Errorf("user-data: %w", err)
+	}
+	if n.facts.Image, err = image.Read(n.Root); err != nil {
+		return err
+	}
+	n.facts.CPUs = n.CPUs
+	n.env = newEnvironment(n.Environ, n.facts.UserData.Spec.Instance.Environment)
+	n.runner.describe(func(s *Status) {
+		s.Cluster, s.Warnings = n.facts.Cluster.Name, n.facts.UserData.Warnings
+	})
+	for _, warning := range n.facts.UserData.Warnings {
+		n.Log.Warn("user-data", zap.String("warning", warning))
+	}
+	return nil
+}
+
+func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
+	var err error
+	if n.files, err = n.facts.Files(); err != nil {
+		return err
+	}
+	for _, group := range []struct {
+		unit  string
+		files []rootfs.File
+	}{
+		{manager, n.files.Environment},
+		{containerdUnit, n.files.Containerd},
+		{kubeletUnit, n.files.Kubelet},
+	} {
+		if err := n.markStale(group.unit, group.files); err != nil {
+			return err
+		}
+		if err := n.Root.Apply(group.files...); err != nil {
+			return err
+		}
+	}
+	return n.refresh(manager, func() error { return n.Units.Reload(ctx) }, func() error { return nil })
+}
+
+func (n *node) store() identity.Store {
+	return identity.Store{Root: n.Root, NodeName: n.facts.NodeName(), Cluster: n.facts.Cluster, Now: n.Clock.Now}
+}
+
+// identify gets the node's certificate: the one on disk or a new one.
+func (n *node) identify(ctx context.Context, tell func(string)) error {
+	store := n.store()
+	pair, err := store.Current()
+	if err == nil {
+		n.pair = pair
+		kubeconfig := identity.Kubeconfig(n.facts.Cluster) // the endpoint may be new
+		if err := n.markStale(kubeletUnit, []rootfs.File{kubeconfig}); err != nil {
+			return err
+		}
+		return n.Root.Apply(kubeconfig)
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		n.Log.Info("the identity on disk cannot be used", zap.Error(err))
+	}
+	token, _, err := ststoken.Signer{
+		Credentials: n.Metadata.Credentials(),
+		Region:      n.facts.Instance.Region,
+		Endpoint:    n.env.stsEndpoint(n.facts.Instance.Region),
+		Now:         n.Clock.Now,
+	}.Token(ctx, n.facts.Cluster.Name)
+	if err != nil {
+		return err
+	}
+	client, err := n.connect(apiserver.Config{BearerToken: token})
+	if err != nil {
+		return err
+	}
+	request, err := store.Request()
+	if err != nil {
+		return err
+	}
+	tell("certificate request " + request.Name)
+	certificate, err := client.SignNodeCertificate(ctx, request.Name, request.PEM)
+	var denied *apiserver.DeniedError
+	switch {
+	case errors.As(err, &denied):
+		return errors.Join(err, store.Discard())
+	case errors.Is(err, apiserver.ErrUnauthorized):
+		return fmt.Errorf("%w (has the cluster an access entry of type EC2_LINUX for this instance's role, and the instance the tag kubernetes.io/cluster/%s?)", err, n.facts.Cluster.Name)
+	case err != nil:
+		return err
+	}
+	if err := n.Root.Apply(stale(kubeletUnit)); err != nil {
+		return err
+	}
+	n.pair, err = store.Save(request, certificate)
+	return err
+}
+
+func (n *node) connect(config apiserver.Config) (*apiserver.Client, error) {
+	config.Endpoint, config.CA = n.facts.Cluster.Endpoint, n.facts.Cluster.CA
+	config.Proxy, config.UserAgent = n.env.proxy(), "ovenbird-agent/"+n.Release
+	return apiserver.New(config)
+}
+
+func (n *node) awaitAPIServer(ctx context.Context, tell func(string)) error {
+	client, err := n.connect(apiserver.Config{Certificate: n.pair.Certificate, Key: n.pair.Key})
+	if err != nil {
+		return err
+	}
+	err = client.Ready(ctx)
+	if errors.Is(err, apiserver.ErrUnauthorized) {
+		// The cluster was made anew with the same authority, say. Ask for another
+		// certificate; the next attempt uses it.
+		if err := n.store().Forget(); err != nil {
+			return err
+		}
+		return errors.Join(err, n.identify(ctx, tell))
+	}
+	n.client = client
+	return err
+}
+
+func (n *node) configureNetwork(ctx context.Context, tell func(string)) error {
+	var files []rootfs.File
+	tell("the Node and its pod CIDR")
+	_, err := n.client.AwaitNode(ctx, n.facts.NodeName(), func(node *corev1.Node) (bool, error) {
+		var err error
+		files, err = network.FilesFor(node)
+		if errors.Is(err, network.ErrNoAddresses) {
+			tell(err.Error())
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		return err
+	}
+	return n.Root.Apply(files...)
+}
+
+func (n *node) awaitReady(ctx context.Context, tell func(string)) error {
+	said := "kubelet has not reported yet"
+	tell(said)
+	_, err := n.client.AwaitNode(ctx, n.facts.NodeName(), func(node *corev1.Node) (bool, error) {
+		for _, condition := range node.Status.Conditions {
+			if condition.Type == corev1.NodeReady {
+				said = condition.Message
+				tell(said)
+				return condition.Status == corev1.ConditionTrue, nil
+			}
+		}
+		return false, nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w (%s)", err, said)
+	}
+	return nil
+}

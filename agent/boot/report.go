@@ -1,0 +1,40 @@
+package boot
+
+import (
+	"fmt"
+
+	"go.uber.org/zap"
+)
+
+// changed tells everyone who may be looking that a phase changed: the status file, the
+// service manager, the journal and the console. None of them may keep the node from
+// joining.
+func (n *node) changed(status Status, phase PhaseStatus) {
+	if err := status.write(n.Root); err != nil {
+		n.Log.Warn("cannot write the status", zap.Error(err))
+	}
+	if err := n.Notify("STATUS=" + status.Headline()); err != nil {
+		n.Log.Warn("cannot tell systemd the status", zap.Error(err))
+	}
+	switch {
+	case phase.State == Done:
+		took := *phase.Finished - *phase.Started
+		n.Log.Info("phase done", zap.String("phase", phase.Name), zap.Float64("seconds", took), zap.Int("attempts", phase.Attempts))
+		n.console(*phase.Finished, "%s done in %.1fs", phase.Name, took)
+	case phase.State == Retrying:
+		now := n.Clock.SinceBoot().Seconds()
+		n.Log.Warn("phase failed, will be tried again", zap.String("phase", phase.Name), zap.Int("attempt", phase.Attempts),
+			zap.String("error", phase.LastError), zap.Float64("in", *phase.NextTry-now))
+		// On the console, the first failure and then ever fewer.
+		if phase.Attempts&(phase.Attempts-1) == 0 {
+			n.console(now, "%s failed (try %d): %s; next try in %.1fs", phase.Name, phase.Attempts, phase.LastError, *phase.NextTry-now)
+		}
+	case phase.Detail != "":
+		n.Log.Info("phase waits", zap.String("phase", phase.Name), zap.String("for", phase.Detail))
+	}
+}
+
+// console writes one line where someone without a way in can read it.
+func (n *node) console(at float64, format string, args ...any) {
+	fmt.Fprintf(n.Console, "ovenbird-agent: [%6.1f] %s\n", at, fmt.Sprintf(format, args...))
+}

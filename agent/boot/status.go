@@ -1,0 +1,143 @@
+package boot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+)
+
+// StatusPath is where the agent keeps its Status, for as long as the machine runs.
+const StatusPath = "/run/ovenbird/status.json"
+
+// State is how far a phase is.
+type State string
+
+// The states of a phase, in their order.
+const (
+	Waiting  State = "waiting"  // for the phases that it needs
+	Running  State = "running"  // an attempt is under way
+	Retrying State = "retrying" // the last attempt failed; another one comes at NextTry
+	Done     State = "done"
+)
+
+// Status is how far the node is with joining, and when it did what. All times are in
+// seconds since the kernel started.
+type Status struct {
+	Agent    string        `json:"agent"` // its release
+	Instance string        `json:"instance,omitempty"`
+	Node     string        `json:"node,omitempty"`
+	Cluster  string        `json:"cluster,omitempty"`
+	Ready    *float64      `json:"ready,omitempty"` // when the Node became Ready
+	Warnings []string      `json:"warnings,omitempty"`
+	Phases   []PhaseStatus `json:"phases"`
+}
+
+// PhaseStatus is how far one phase is.
+type PhaseStatus struct {
+	Name      string   `json:"name"`
+	State     State    `json:"state"`
+	Started   *float64 `json:"started,omitempty"`
+	Finished  *float64 `json:"finished,omitempty"`
+	Attempts  int      `json:"attempts"`
+	Detail    string   `json:"detail,omitempty"`    // what the attempt under way waits for
+	LastError string   `json:"lastError,omitempty"` // stays when a later attempt succeeds
+	NextTry   *float64 `json:"nextTry,omitempty"`
+}
+
+// seconds rounds to milliseconds.
+func seconds(d time.Duration) *float64 {
+	s := d.Round(time.Millisecond).Seconds()
+	return &s
+}
+
+// ErrNoStatus means that the agent has not run since the machine started.
+var ErrNoStatus = errors.New("no status yet: the agent has not run since this machine started (see systemctl status ovenbird-agent)")
+
+// ReadStatus returns the status that the agent under root keeps.
+func ReadStatus(root rootfs.Root) (Status, error) {
+	data, err := os.ReadFile(root.Join(StatusPath))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Status{}, ErrNoStatus
+	}
+	if err != nil {
+		return Status{}, fmt.Errorf("read the agent's status: %w", err)
+	}
+	var status Status
+	if err := json.Unmarshal(data, &status); err != nil {
+		return Status{}, fmt.Errorf("read the agent's status: %w", err)
+	}
+	return status, nil
+}
+
+func (s Status) write(root rootfs.Root) error {
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the agent's status: %w", err)
+	}
+	return root.Apply(rootfs.File{Path: StatusPath, Data: append(data, '\n')})
+}
+
+// Headline says in one line how far the node is.
+func (s Status) Headline() string {
+	name := s.Node
+	if name == "" {
+		name = "this machine"
+	}
+	if s.Ready != nil {
+		return fmt.Sprintf("%s is Ready in cluster %s, %.1fs after kernel start", name, s.Cluster, *s.Ready)
+	}
+	var busy []string
+	for _, phase := range s.Phases {
+		if phase.State != Running && phase.State != Retrying {
+			continue
+		}
+		text := phase.Name
+		if phase.State == Retrying {
+			text += fmt.Sprintf(" (try %d failed: %s)", phase.Attempts, phase.LastError)
+		} else if phase.Detail != "" {
+			text += " (" + phase.Detail + ")"
+		}
+		busy = append(busy, text)
+	}
+	return fmt.Sprintf("%s is joining: %s", name, strings.Join(busy, ", "))
+}
+
+// Print writes the status as a table for people; now is the time since kernel start.
+func (s Status) Print(w io.Writer, now time.Duration) error {
+	fmt.Fprintln(w, s.Headline())
+	for _, warning := range s.Warnings {
+		fmt.Fprintln(w, "warning:", warning)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "PHASE\tSTATE\tSINCE\tTOOK\tATTEMPTS\tNEXT TRY\tLAST ERROR")
+	for _, phase := range s.Phases {
+		since, took, next := "-", "-", "-"
+		if phase.Started != nil {
+			since = fmt.Sprintf("%.1fs", *phase.Started)
+			end := now.Seconds()
+			if phase.Finished != nil {
+				end = *phase.Finished
+			}
+			took = fmt.Sprintf("%.1fs", end-*phase.Started)
+		}
+		if phase.NextTry != nil {
+			next = fmt.Sprintf("in %.1fs", max(0, *phase.NextTry-now.Seconds()))
+		}
+		said := phase.LastError
+		if said == "" {
+			said = phase.Detail
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", phase.Name, phase.State, since, took, phase.Attempts, next, said)
+	}
+	return table.Flush()
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

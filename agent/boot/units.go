@@ -1,0 +1,55 @@
+package boot
+
+import (
+	"context"
+
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+)
+
+// Units is the service manager. Starting is safe to repeat.
+type Units interface {
+	Reload(ctx context.Context) error
+	Start(ctx context.Context, unit string) error
+	Restart(ctx context.Context, unit string) error
+}
+
+// The units, by systemd's names; and a name for systemd itself.
+const (
+	manager        = "systemd"
+	containerdUnit = "containerd.service"
+	kubeletUnit    = "kubelet.service"
+)
+
+// stale marks that unit has not read its files since they changed.
+func stale(unit string) rootfs.File {
+	return rootfs.File{Path: "/run/ovenbird/" + unit + ".stale", Data: []byte{}}
+}
+
+// markStale marks unit if files are about to change. The mark comes before the change: a
+// mark too many costs a restart, a missing one leaves a unit with what was.
+func (n *node) markStale(unit string, files []rootfs.File) error {
+	if n.Root.UpToDate(files...) {
+		return nil
+	}
+	return n.Root.Apply(stale(unit))
+}
+
+// startUnit makes unit run with the files that are there: a fresh process if they changed.
+func (n *node) startUnit(unit string) func(context.Context, func(string)) error {
+	return func(ctx context.Context, _ func(string)) error {
+		return n.refresh(unit,
+			func() error { return n.Units.Restart(ctx, unit) },
+			func() error { return n.Units.Start(ctx, unit) })
+	}
+}
+
+func (n *node) refresh(unit string, whenStale, otherwise func() error) error {
+	mark := stale(unit)
+	if !n.Root.UpToDate(mark) {
+		return otherwise()
+	}
+	if err := whenStale(); err != nil {
+		return err
+	}
+	return n.Root.Apply(rootfs.File{Path: mark.Path})
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs/rootfstest"
+)
+
+func run(command *cobra.Command, args ...string) (stdout, stderr string, err error) {
+	var out, errOut bytes.Buffer
+	command.SetArgs(args)
+	command.SetOut(&out)
+	command.SetErr(&errOut)
+	command.SilenceErrors, command.SilenceUsage = true, true
+	err = command.Execute()
+	return out.String(), errOut.String(), err
+}
+
+// TestInitWithARootRendersEveryCase renders each folder of testdata/cases and compares it
+// with its namesake in testdata/golden.
+func TestInitWithARootRendersEveryCase(t *testing.T) {
+	cases, err := filepath.Glob("testdata/cases/*")
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, dir := range cases {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			root := t.TempDir()
+			stdout, _, err := run(initCommand(), "--root", root, "--user-data", filepath.Join(dir, "user-data"), "--metadata", filepath.Join(dir, "instance.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := tree(t, root)
+			rootfstest.Golden(t, filepath.Base(dir), files)
+			if listed := strings.Count(stdout, "\n"); listed != len(files) {
+				t.Errorf("%d files were listed and %d written", listed, len(files))
+			}
+		})
+	}
+}
+
+func tree(t *testing.T, root string) []rootfs.File {
+	t.Helper()
+	var files []rootfs.File
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		files = append(files, rootfs.File{Path: strings.TrimPrefix(path, root), Data: data})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestInitWithARootNeedsNoMetadataAndSaysWhatItTakes(t *testing.T) {
+	_, stderr, err := run(initCommand(), "--root", t.TempDir(), "--user-data", "testdata/cases/plain/user-data")
+	if err != nil || !strings.Contains(stderr, "taking an example instance") {
+		t.Errorf("got %q, %v", stderr, err)
+	}
+}
+
+func TestInitWithARootTakesTheImageThatIsThere(t *testing.T) {
+	root := rootfs.Root(t.TempDir())
+	if err := root.Apply(rootfs.File{Path: "/etc/ovenbird/release.json", Data: []byte(`{"kubernetes":"1.34.4","pauseImage":"pause:1"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(initCommand(), "--root", string(root), "--user-data", "testdata/cases/plain/user-data"); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(root.Join("/etc/containerd/config.toml"))
+	if err != nil || !strings.Contains(string(data), `sandbox = "pause:1"`) {
+		t.Errorf("got %s, %v", data, err)
+	}
+}
+
+func TestWrongInputWritesNothing(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad")
+	if err := os.WriteFile(bad, []byte("apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {clutser: {}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	metadata := filepath.Join(t.TempDir(), "metadata")
+	if err := os.WriteFile(metadata, []byte("instanceId: i-1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const good = "testdata/cases/plain/user-data"
+	for want, args := range map[string][]string{
+		bad + ": spec.clutser: unknown field":                     {"--user-data", bad},
+		"open /nowhere: no such file or directory":                {"--user-data", "/nowhere"},
+		"--root needs --user-data FILE":                           {},
+		metadata + ": instance metadata: instanceType is missing": {"--user-data", good, "--metadata", metadata},
+		good + `: unknown field "apiVersion"`:                     {"--user-data", good, "--metadata", good},
+	} {
+		root := t.TempDir()
+		_, _, err := run(initCommand(), append(args, "--root", root)...)
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q: got %v, want %s", args, err, want)
+		}
+		if entries, _ := os.ReadDir(root); len(entries) != 0 {
+			t.Errorf("%q: left %v", args, entries)
+		}
+	}
+}
+
+func TestConfigCheckTellsEachProblemInALine(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "user-data")
+	if err := os.WriteFile(file, []byte("apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {clutser: {}, cluster: {cidr: x}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	problems := []string{"spec.clutser: unknown field", `spec.cluster.cidr: "x" is not a CIDR block such as 10.100.0.0/16`}
+
+	stdout, _, err := run(configCommand(), "check", file)
+	if want := file + ": " + strings.Join(problems, "\n"+file+": "); err == nil || err.Error() != want || stdout != "" {
+		t.Errorf("got %v and %q, want %s", err, stdout, want)
+	}
+	stdout, _, err = run(configCommand(), "check", file, "--output", "json")
+	var result checkResult
+	if jsonErr := json.Unmarshal([]byte(stdout), &result); err == nil || jsonErr != nil || len(result.Problems) != 2 {
+		t.Errorf("got %s, %v, %v", stdout, err, jsonErr)
+	}
+}
+
+func TestConfigCheckSaysWhatTheNodeWouldJoin(t *testing.T) {
+	stdout, _, err := run(configCommand(), "check", "testdata/cases/mime/user-data")
+	if err != nil || stdout != "testdata/cases/mime/user-data: no problems; the node joins cluster demo at https://10.0.0.10:6443\n" {
+		t.Errorf("got %q, %v", stdout, err)
+	}
+}
+
+func TestStatusIsATableOrJSON(t *testing.T) {
+	root := rootfs.Root(t.TempDir())
+	if _, _, err := run(statusCommand(), "--root", string(root)); err == nil || !strings.HasPrefix(err.Error(), "no status yet") {
+		t.Errorf("without a status: %v", err)
+	}
+	started := 6.5
+	kept := boot.Status{Agent: "1", Node: "a", Phases: []boot.PhaseStatus{{Name: "metadata", State: boot.Running, Started: &started, Attempts: 2, LastError: "EOF"}}}
+	data, err := json.Marshal(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Apply(rootfs.File{Path: boot.StatusPath, Data: data}); err != nil {
+		t.Fatal(err)
+	}
+	stdout, _, err := run(statusCommand(), "--root", string(root), "--output", "json")
+	var got boot.Status
+	if jsonErr := json.Unmarshal([]byte(stdout), &got); err != nil || jsonErr != nil || got.Phases[0].LastError != "EOF" {
+		t.Errorf("got %s, %v, %v", stdout, err, jsonErr)
+	}
+	stdout, _, err = run(statusCommand(), "--root", string(root))
+	if err != nil || !strings.Contains(stdout, "a is joining: metadata") {
+		t.Errorf("got %s, %v", stdout, err)
+	}
+}
+
+// TestWhatTheAgentIsMadeOf keeps heavy packages out: the agent starts on small machines,
+// and in the lab on emulated ones.
+func TestWhatTheAgentIsMadeOf(t *testing.T) {
+	list, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	if err != nil {
+		t.Skipf("cannot list packages: %v", err)
+	}
+	for _, heavy := range []string{
+		"k8s.io/client-go/kubernetes/scheme",             // every API group
+		"github.com/prometheus/client_golang/prometheus", // by way of k8s.io/kubelet's types
+		"github.com/aws/aws-sdk-go-v2/config",            // every way to find credentials
+		"github.com/aws/aws-sdk-go-v2/service/sts", "html/template",
+	} {
+		if strings.Contains("\n"+string(list), "\n"+heavy+"\n") {
+			t.Errorf("%s has come in", heavy)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
+	"github.com/ovenbird-dev/ovenbird/internal/cli"
+)
+
+func configCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Work on NodeConfigs"}
+	cmd.AddCommand(configCheckCommand())
+	return cmd
+}
+
+// checkResult is what config check prints.
+type checkResult struct {
+	File     string   `json:"file"`
+	Cluster  string   `json:"cluster,omitempty"`
+	Endpoint string   `json:"endpoint,omitempty"`
+	Problems []string `json:"problems"`
+	Warnings []string `json:"warnings"`
+}
+
+func configCheckCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Check user-data as a node would read it",
+		Long: `check reads user-data, a NodeConfig in YAML or JSON or a MIME multipart, as a node would
+at boot, and prints one line for each problem. It exits with 1 if there is any.`,
+		Example: `  ovenbird-agent config check user-data.txt
+  ovenbird-agent config check - < user-data.txt`,
+		Args: cobra.ExactArgs(1),
+	}
+	output := cli.AddOutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		result, err := check(args[0])
+		if err != nil {
+			return err
+		}
+		for _, warning := range result.Warnings {
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: warning: %s\n", result.File, warning)
+		}
+		failure := failureOf(result)
+		return errors.Join(output.Print(cmd.OutOrStdout(), result, func(w io.Writer) error {
+			if failure != nil {
+				return nil // they are told as the error
+			}
+			_, err := fmt.Fprintf(w, "%s: no problems; the node joins cluster %s at %s\n", result.File, result.Cluster, result.Endpoint)
+			return err
+		}), failure)
+	}
+	return cmd
+}
+
+func check(path string) (checkResult, error) {
+	result := checkResult{File: path, Problems: []string{}, Warnings: []string{}}
+	data, err := readBounded(path)
+	if err != nil {
+		return result, err
+	}
+	if path == "-" {
+		result.File = "standard input"
+	}
+	userData, cluster, err := boot.ReadUserData(data)
+	var problems nodeconfig.Problems
+	switch {
+	case errors.As(err, &problems):
+		for _, problem := range problems {
+			result.Problems = append(result.Problems, problem.Error())
+		}
+		return result, nil
+	case err != nil:
+		return result, err
+	}
+	result.Cluster, result.Endpoint = cluster.Name, cluster.Endpoint
+	result.Warnings = append(result.Warnings, userData.Warnings...)
+	return result, nil
+}
+
+// failureOf makes one line of each problem.
+func failureOf(result checkResult) error {
+	if len(result.Problems) == 0 {
+		return nil
+	}
+	lines := make([]string, len(result.Problems))
+	for i, problem := range result.Problems {
+		lines[i] = result.File + ": " + problem
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}

@@ -1,0 +1,85 @@
+// Package imdstest is an instance metadata service for tests: version 2 only, with answers
+// by path, and connections that it drops when it is told to.
+package imdstest
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const token = "the-token"
+
+// Server is a running service.
+type Server struct {
+	URL string
+
+	mu      sync.Mutex
+	answers map[string]string
+	calls   []string
+	drop    int
+}
+
+// Start starts a service that ends with the test. Answers go by path below "/latest/".
+func Start(t *testing.T, answers map[string]string) *Server {
+	t.Helper()
+	s := &Server{answers: map[string]string{}}
+	for path, answer := range answers {
+		s.answers[path] = answer
+	}
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	s.URL = server.URL
+	return s
+}
+
+// Set changes an answer.
+func (s *Server) Set(path, answer string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answers[path] = answer
+}
+
+// Drop closes the next n connections without an answer.
+func (s *Server) Drop(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop = n
+}
+
+// Calls returns "METHOD path" of every call so far.
+func (s *Server) Calls() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls)
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, r.Method+" "+r.URL.Path)
+	if s.drop > 0 {
+		s.drop--
+		panic(http.ErrAbortHandler)
+	}
+	const ttl = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
+	if r.URL.Path == "/latest/api/token" && r.Method == http.MethodPut && r.Header.Get(ttl) != "" {
+		w.Header().Set(ttl, r.Header.Get(ttl))
+		w.Write([]byte(token))
+		return
+	}
+	if r.Header.Get("X-Aws-Ec2-Metadata-Token") != token {
+		http.Error(w, "", http.StatusUnauthorized)
+		return
+	}
+	answer, ok := s.answers[strings.TrimPrefix(r.URL.Path, "/latest/")]
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	w.Write([]byte(answer))
+}
