@@ -53,7 +53,7 @@ func (w *webhook) site(stateDir string, address netip.Addr, catalog component.Ca
 
 func (w *webhook) renewKeys(now time.Time) error {
 	_, err := pki.Ensure(w.keyDir, pki.Spec{
-		Authorities: []pki.AuthorityRequest{{Name: webhookAuthority, CommonName: "ovenbird"}},
+		Authorities: []pki.AuthorityRequest{{Name: webhookAuthority, CommonName: "ovenbird-ca"}},
 		Leaves: []pki.Leaf{{
 			Name: webhookServer, Authority: webhookAuthority, CommonName: webhookServer,
 			IPs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, Usage: pki.Server, Lifetime: webhookLifetime,

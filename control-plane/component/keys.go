@@ -36,8 +36,8 @@ func Keys(c Cluster, webhook *pki.Authority) pki.Spec {
 	store := StoreKeys()
 	return pki.Spec{
 		Authorities: append(store.Authorities,
-			pki.AuthorityRequest{Name: "ca", CommonName: "kubernetes"},
-			pki.AuthorityRequest{Name: "front-proxy-ca", CommonName: "front-proxy"}),
+			pki.AuthorityRequest{Name: "ca", CommonName: "kubernetes-ca"},
+			pki.AuthorityRequest{Name: "front-proxy-ca", CommonName: "front-proxy-ca"}),
 		SigningKeys: []string{serviceAccountKey},
 		External:    map[string]*pki.Authority{WebhookAuthority: webhook},
 		Leaves: append(store.Leaves,
@@ -69,7 +69,7 @@ func Keys(c Cluster, webhook *pki.Authority) pki.Spec {
 func StoreKeys() pki.Spec {
 	localhost := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	return pki.Spec{
-		Authorities: []pki.AuthorityRequest{{Name: "etcd-ca", CommonName: "etcd"}},
+		Authorities: []pki.AuthorityRequest{{Name: "etcd-ca", CommonName: "etcd-ca"}},
 		Leaves: []pki.Leaf{
 			// etcd's own gateway calls the server with the server's certificate.
 			{Name: "etcd-server", Authority: "etcd-ca", CommonName: "etcd", IPs: localhost, Usage: pki.Client | pki.Server, Lifetime: leafLifetime},

@@ -146,6 +146,10 @@ func ensureLeaf(dir string, leaf Leaf, signer *Authority, now time.Time) (bool, 
 	if signer == nil {
 		return false, fmt.Errorf("certificate %s asks for authority %q, which is not there", leaf.Name, leaf.Authority)
 	}
+	if leaf.CommonName == signer.Certificate.Subject.CommonName && len(leaf.Organizations) == 0 {
+		// OpenSSL takes a certificate whose subject is its issuer for a self-signed one.
+		return false, fmt.Errorf("certificate %s has the subject of its authority %q", leaf.Name, leaf.CommonName)
+	}
 	path := filepath.Join(dir, leaf.Name+".pem")
 	// What cannot be read as a pair is made again, like what is missing.
 	if have, err := readLeaf(path); err == nil && Stale(have, leaf, signer.Certificate, now) == "" {

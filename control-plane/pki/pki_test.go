@@ -201,6 +201,15 @@ func TestALeafCanBeSignedByAnAuthorityOfAnotherDirectory(t *testing.T) {
 	}
 }
 
+func TestALeafMustNotBeNamedLikeItsAuthority(t *testing.T) {
+	leaf := Leaf{Name: "server", Authority: "ca", CommonName: "cluster", Usage: Server, Lifetime: time.Hour}
+	wanted := spec()
+	wanted.Leaves = []Leaf{leaf}
+	if _, err := Ensure(t.TempDir(), wanted, today); err == nil {
+		t.Error("OpenSSL would take it for self-signed")
+	}
+}
+
 func TestASecretIsMadeOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	first, err := EnsureSecret(path)
