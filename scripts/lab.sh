@@ -1,0 +1,24 @@
+# Sourced by the scripts of make up and make down: where things are and how to reach them.
+#
+#   OVENBIRD_STATE    where the lab, the control plane and the kubeconfig live (.ovenbird)
+#   OVENBIRD_LAB      the lab's name, which is its network namespace's too (ovenbird)
+#   OVENBIRD_CLUSTER  the cluster's name (demo)
+#   OVENBIRD_IMAGE    the disk that instances boot from (.ovenbird/image/disk.raw)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+state=${OVENBIRD_STATE:-.ovenbird}
+lab=${OVENBIRD_LAB:-ovenbird}
+cluster=${OVENBIRD_CLUSTER:-demo}
+image=${OVENBIRD_IMAGE:-.ovenbird/image/disk.raw}
+role=arn:aws:iam::111122223333:role/ovenbird-node
+kubectl=$(ls -d dist/components/kubernetes/*/kubectl 2>/dev/null | sort -V | tail -n 1)
+
+step() { scripts/step "$1" "$state/logs/$2.log" "${@:3}"; }
+lab() { bin/ovenbird-lab "$1" --name "$lab" --state-dir "$state/lab" "${@:2}"; }
+kubectl() { "$kubectl" --kubeconfig "$state/kubeconfig" "$@"; }
+
+[ "$(id -u)" -eq 0 ] || {
+  echo "${0##*/}: needs root, for the lab's network namespace and virtual machines" >&2
+  exit 1
+}
