@@ -107,7 +107,7 @@ func (d *driver) start(ctx context.Context, i Instance) error {
 	if !ok {
 		return fmt.Errorf("no instance type %s", i.Type)
 	}
-	if err := d.announce(); err != nil {
+	if err := d.Announce(); err != nil {
 		return err
 	}
 	dir := d.Dir.Instance(i.ID)
@@ -272,7 +272,7 @@ func serverError(message string) Reason {
 // forget takes a terminated instance's name away, and drops the instance when it has been
 // listed long enough.
 func (d *driver) forget(ctx context.Context, i Instance) error {
-	if err := d.announce(); err != nil {
+	if err := d.Announce(); err != nil {
 		return err
 	}
 	if left := i.StateTime.Add(d.Retention).Sub(d.Now()); left > 0 {

@@ -95,29 +95,35 @@ type entry struct {
 
 // Open reads the fleet's record. Nothing happens before Run.
 func Open(o Options) (*Fleet, error) {
-	f := &Fleet{Options: o, instances: map[string]*entry{}}
-	data, err := os.ReadFile(o.Dir.Fleet())
-	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
-	}
+	list, err := Read(o.Dir)
 	if err != nil {
-		return nil, fmt.Errorf("read the instances: %w", err)
+		return nil, err
 	}
-	var list []Instance
-	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fmt.Errorf("read the instances from %s: %w", o.Dir.Fleet(), err)
-	}
+	f := &Fleet{Options: o, instances: map[string]*entry{}}
 	for _, i := range list {
 		f.instances[i.ID] = &entry{Instance: i, changed: make(chan struct{}, 1)}
 	}
 	return f, nil
 }
 
-// Run drives the instances until the context ends. Their machines run on after that.
-func (f *Fleet) Run(ctx context.Context) error {
-	if err := f.announce(); err != nil {
-		return err
+// Read reads a fleet's record without running it.
+func Read(dir state.Dir) ([]Instance, error) {
+	data, err := os.ReadFile(dir.Fleet())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("read the instances: %w", err)
+	}
+	var list []Instance
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("read the instances from %s: %w", dir.Fleet(), err)
+	}
+	return list, nil
+}
+
+// Run drives the instances until the context ends. Their machines run on after that.
+func (f *Fleet) Run(ctx context.Context) {
 	f.mu.Lock()
 	f.ctx = ctx
 	for id := range f.instances {
@@ -129,7 +135,6 @@ func (f *Fleet) Run(ctx context.Context) error {
 	f.ctx = nil // no driver is started from here on
 	f.mu.Unlock()
 	f.drivers.Wait()
-	return nil
 }
 
 // Instances lists every instance that is known, in the order of their launch.
@@ -218,8 +223,9 @@ func (f *Fleet) save() error {
 	return state.WriteJSON(f.Dir.Fleet(), f.list(), 0o600)
 }
 
-// announce tells the network which instances have an address.
-func (f *Fleet) announce() error {
+// Announce tells the network which instances have an address. The fleet does so itself
+// whenever that changes.
+func (f *Fleet) Announce() error {
 	f.announced.Lock()
 	defer f.announced.Unlock()
 	var hosts []dnsmasq.Host

@@ -133,13 +133,11 @@ func open(t *testing.T, dir state.Dir, h *host, change ...func(*Options)) (f *Fl
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f.Run(ctx) }()
+	done := make(chan struct{})
+	go func() { f.Run(ctx); close(done) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		<-done
 	})
 	t.Cleanup(stop)
 	return f, stop

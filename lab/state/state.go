@@ -33,16 +33,6 @@ type Accelerator struct {
 	Reason string `json:"reason"`
 }
 
-// Image is a disk registered as an AMI. Its bytes are told from others by path, size and
-// modification time.
-type Image struct {
-	ID           string    `json:"id"`
-	Source       string    `json:"source"` // where it was baked
-	Size         int64     `json:"size"`   // bytes
-	ModTime      time.Time `json:"modTime"`
-	RegisteredAt time.Time `json:"registeredAt"`
-}
-
 // Dir is a lab's state directory, an absolute path.
 type Dir string
 

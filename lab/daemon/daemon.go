@@ -1,0 +1,199 @@
+// Package daemon is the process that a lab consists of while it is up. It runs inside the
+// lab's namespace and ties the parts together: the AWS endpoint, the metadata service, DNS
+// and DHCP, the proxy from the host, and the instances. It may be killed at any time; the
+// next one carries on.
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ovenbird-dev/ovenbird/lab/dnsmasq"
+	"github.com/ovenbird-dev/ovenbird/lab/ec2"
+	"github.com/ovenbird-dev/ovenbird/lab/fleet"
+	"github.com/ovenbird-dev/ovenbird/lab/identity"
+	"github.com/ovenbird-dev/ovenbird/lab/imds"
+	"github.com/ovenbird-dev/ovenbird/lab/network"
+	"github.com/ovenbird-dev/ovenbird/lab/proxy"
+	"github.com/ovenbird-dev/ovenbird/lab/query"
+	"github.com/ovenbird-dev/ovenbird/lab/state"
+	"github.com/ovenbird-dev/ovenbird/lab/sts"
+	"github.com/ovenbird-dev/ovenbird/lab/vm"
+	"github.com/ovenbird-dev/ovenbird/lab/vpc"
+)
+
+// NodeProfile is the instance profile that a lab has; its role has the same name.
+const NodeProfile = "ovenbird-node"
+
+// How long instances are given and kept, as on EC2.
+const (
+	shutdownLimit = 2 * time.Minute
+	retention     = time.Hour
+)
+
+// Options are what `up` hands to the daemon.
+type Options struct {
+	Plan   vpc.Plan
+	Dir    state.Dir
+	Proxy  net.Listener // opened on the host's loopback
+	Ready  func()       // called once everything answers
+	Logger *zap.Logger
+}
+
+// Run is the daemon. It returns when the context ends, or when a part cannot go on.
+func Run(ctx context.Context, o Options) error {
+	if err := o.Dir.HoldDaemon(); err != nil {
+		return err
+	}
+	names, instances, err := o.parts()
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	if err := o.serve(ctx, group, instances); err != nil {
+		return err
+	}
+	if err := instances.Announce(); err != nil {
+		return err
+	}
+	group.Go(func() error { return names.Run(ctx, o.Ready) })
+	group.Go(func() error { instances.Run(ctx); return nil })
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// parts makes the instances and what they live on.
+func (o Options) parts() (*dnsmasq.Server, *fleet.Fleet, error) {
+	lab, err := o.Dir.Load()
+	if err != nil {
+		return nil, nil, err
+	}
+	programs, err := vm.FindPrograms()
+	if err != nil {
+		return nil, nil, err
+	}
+	resolver, err := dnsmasq.Find()
+	if err != nil {
+		return nil, nil, err
+	}
+	names := &dnsmasq.Server{
+		Program: resolver, Plan: o.Plan, Dir: o.Dir.Names(), Log: o.Dir.Log("dnsmasq"), Logger: o.Logger.Named("dnsmasq"),
+	}
+	instances, err := fleet.Open(fleet.Options{
+		Plan: o.Plan, Dir: o.Dir, Now: time.Now, Logger: o.Logger.Named("fleet"),
+		Machines: machines{vm.Hypervisor{Programs: programs, Accelerator: lab.Accelerator.Name}},
+		Network:  wires{names}, ShutdownLimit: shutdownLimit, Retention: retention,
+	})
+	return names, instances, err
+}
+
+// serve opens every port and starts to answer. What cannot be opened is an error here.
+func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fleet.Fleet) error {
+	secret, err := identity.ReadSecret(o.Dir.Secret())
+	if err != nil {
+		return err
+	}
+	lasting, err := identity.ReadCredentials(o.Dir.Credentials())
+	if err != nil {
+		return err
+	}
+	certificate, err := tls.LoadX509KeyPair(filepath.Join(o.Dir.TLS(), "aws.crt"), filepath.Join(o.Dir.TLS(), "aws.key"))
+	if err != nil {
+		return fmt.Errorf("read the endpoint's certificate: %w", err)
+	}
+	roles := identity.Roles{Secret: secret, Now: time.Now}
+
+	metadata, err := imds.Listen(ctx, netip.AddrPortFrom(o.Plan.Metadata, 80).String())
+	if err != nil {
+		return err
+	}
+	var config net.ListenConfig
+	endpoint, err := config.Listen(ctx, "tcp4", netip.AddrPortFrom(o.Plan.Endpoint, 443).String())
+	if err != nil {
+		return fmt.Errorf("open the AWS endpoint's port: %w", err)
+	}
+	o.answer(ctx, group, metadata, imds.Service{
+		Plan: o.Plan, Instances: instances, Roles: roles, Secret: secret, Now: time.Now, Logger: o.Logger.Named("imds"),
+	})
+	o.answer(ctx, group, tls.NewListener(endpoint, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}), query.Endpoint{
+		Services: []query.Service{
+			sts.Service{Plan: o.Plan},
+			ec2.Service{Plan: o.Plan, Fleet: instances, Images: images{o.Dir}, Profiles: []string{NodeProfile}},
+		},
+		Keys:   identity.Keys{Lasting: lasting, Roles: roles, Sessions: instances.Sessions},
+		Region: o.Plan.Region, Now: time.Now, Logger: o.Logger.Named("aws"),
+	})
+	o.answer(ctx, group, o.Proxy, proxy.Proxy{Allowed: o.Plan.CIDR, Resolver: o.Plan.Lookup(), Logger: o.Logger.Named("proxy")})
+	return nil
+}
+
+// answer serves HTTP until the context ends.
+func (o Options) answer(ctx context.Context, group *errgroup.Group, listener net.Listener, handler http.Handler) {
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: zap.NewStdLog(o.Logger.Named("http")),
+	}
+	group.Go(func() error {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("answer at %s: %w", listener.Addr(), err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		return server.Close()
+	})
+}
+
+// machines makes vm.Hypervisor's machines the fleet's.
+type machines struct{ vm.Hypervisor }
+
+func (m machines) Start(ctx context.Context, spec vm.Spec) (fleet.Machine, error) {
+	machine, err := m.Hypervisor.Start(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return machine, nil
+}
+
+func (m machines) Adopt(ctx context.Context, dir string) (fleet.Machine, error) {
+	machine, err := m.Hypervisor.Adopt(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return machine, nil
+}
+
+// wires is the network of the namespace that the daemon is in, with its names.
+type wires struct{ names *dnsmasq.Server }
+
+func (wires) Plug(p network.Port) error             { return network.Plug(p) }
+func (wires) Unplug(p network.Port) error           { return network.Unplug(p) }
+func (w wires) Announce(hosts []dnsmasq.Host) error { return w.names.Apply(hosts) }
+
+// images are those that `up` registered, read anew each time: `up` may add one.
+type images struct{ dir state.Dir }
+
+func (i images) Size(id string) (int64, bool) {
+	lab, err := i.dir.Load()
+	if err != nil {
+		return 0, false
+	}
+	image, ok := lab.Image(id)
+	if !ok || !i.dir.Intact(image) {
+		return 0, false
+	}
+	return image.Size, true
+}
