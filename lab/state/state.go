@@ -101,6 +101,23 @@ func (d Dir) Make() error {
 	return nil
 }
 
+// Remove removes the state directory, the lab's record last: until then it is still known
+// for what it is.
+func (d Dir) Remove() error {
+	entries, err := os.ReadDir(string(d))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if path := d.join(e.Name()); path != d.labFile() {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	return os.RemoveAll(string(d))
+}
+
 // Load reads the lab; ErrNoLab when there is none.
 func (d Dir) Load() (Lab, error) {
 	data, err := os.ReadFile(d.labFile())
