@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ovenbird-dev/ovenbird/control-plane/operator"
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
 )
 
@@ -16,8 +17,20 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ovenbird",
 		Short: "Kubernetes control planes behind the Amazon EKS API",
-		Args:  cobra.NoArgs,
 	}
-	root.AddCommand(newServeCommand(), newStopCommand(), newRenderCommand())
+	root.AddGroup(
+		&cobra.Group{ID: "operate", Title: "Working with clusters, through the EKS API:"},
+		&cobra.Group{ID: "run", Title: "Running the service, on its machine:"},
+	)
+	for _, cmd := range []*cobra.Command{
+		operator.ClusterCommand(), operator.AccessEntryCommand(), operator.KubeconfigCommand(), operator.UserDataCommand(),
+	} {
+		cmd.GroupID = "operate"
+		root.AddCommand(cmd)
+	}
+	for _, cmd := range []*cobra.Command{newServeCommand(), newStopCommand(), newRenderCommand()} {
+		cmd.GroupID = "run"
+		root.AddCommand(cmd)
+	}
 	return root
 }

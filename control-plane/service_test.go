@@ -25,6 +25,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
 	"github.com/ovenbird-dev/ovenbird/control-plane/component"
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/control-plane/pki"
 	"github.com/ovenbird-dev/ovenbird/control-plane/supervise"
 	"github.com/ovenbird-dev/ovenbird/control-plane/trial"
@@ -134,7 +135,7 @@ func (r *rig) administrator(name, endpoint string) *kubernetes.Clientset {
 	authority, err := pki.LoadAuthority(cluster.KeyDir(r.StateDir(), name), cluster.Authority)
 	r.must(err)
 	certificate, key, err := authority.Issue(pki.Leaf{
-		CommonName: "admin", Organizations: []string{component.AdministratorsGroup}, Usage: pki.Client, Lifetime: time.Hour,
+		CommonName: "admin", Organizations: []string{iam.AdminGroup}, Usage: pki.Client, Lifetime: time.Hour,
 	}, time.Now())
 	r.must(err)
 	client, err := kubernetes.NewForConfig(&rest.Config{

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster/addons"
 	"github.com/ovenbird-dev/ovenbird/control-plane/component"
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/control-plane/pki"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 )
@@ -104,7 +105,7 @@ func client(description component.Cluster) *rest.Config {
 // manifests are the objects that the service applies to a cluster.
 func manifests(description component.Cluster) ([]*unstructured.Unstructured, error) {
 	return addons.Render(addons.Values{
-		AdministratorsGroup: component.AdministratorsGroup,
+		AdministratorsGroup: iam.AdminGroup,
 		KubeletClientUser:   component.KubeletClientUser,
 		Endpoint:            description.Endpoint(),
 		PodCIDR:             description.PodCIDR,

@@ -21,15 +21,14 @@ func (w *worker) report(ctx context.Context, c registry.Cluster, why error) erro
 	return why
 }
 
-// say writes a phase and a message. A message alone is written at most once a reportPause;
-// the states behind it change faster than anybody reads.
+// say writes a phase and a message. A message alone is written at most once a reportPause,
+// the latest one then: the states behind it change faster than anybody reads.
 func (w *worker) say(ctx context.Context, c registry.Cluster, phase, message string) error {
 	status := c.Status
 	status.Phase, status.Message = phase, message
-	if phase == c.Status.Phase {
-		if now := w.Now(); message != c.Status.Message && now.Sub(w.reported) < reportPause {
-			return nil
-		}
+	if phase == c.Status.Phase && message != c.Status.Message && w.Now().Sub(w.reported) < reportPause {
+		w.unsaid = true
+		return nil
 	}
 	_, err := w.write(ctx, c, status)
 	return err

@@ -39,7 +39,8 @@ type worker struct {
 	keysAt     time.Time // when keys were last checked
 	applied    time.Time // when access and add-ons were last applied
 	failures   int       // steps that failed in a row
-	reported   time.Time // when the message was last written
+	reported   time.Time // when the record's status was last written
+	unsaid     bool      // a message is held back until reportPause is over
 
 	leave func() // ends OnActive and waits for it; nil: not running
 }
@@ -86,6 +87,9 @@ func (w *worker) run(ctx context.Context) {
 		} else {
 			w.failures = 0
 		}
+		if w.unsaid {
+			pause = min(pause, reportPause)
+		}
 		if !w.await(ctx, changed, pause) {
 			return
 		}
@@ -115,6 +119,7 @@ func (w *worker) retryAfter() time.Duration {
 
 // converge takes the steps that can be taken now. gone: the cluster is no more.
 func (w *worker) converge(ctx context.Context) (gone bool, err error) {
+	w.unsaid = false
 	c, err := w.Registry.Get(ctx, w.name)
 	if errors.Is(err, registry.ErrNotFound) {
 		return true, nil

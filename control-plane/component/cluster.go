@@ -17,11 +17,6 @@ const (
 	Scheduler         = "kube-scheduler"
 )
 
-// AdministratorsGroup is the group that a cluster's administrators are in. The name is
-// Ovenbird's own: what it may do is an ordinary ClusterRoleBinding that can be taken away,
-// which membership in system:masters cannot.
-const AdministratorsGroup = "ovenbird:cluster-admins"
-
 // Cluster describes a control plane: everything that its components are computed from.
 type Cluster struct {
 	Name    string
