@@ -69,7 +69,10 @@ func (s *stepWorkspace) prepare(state multistep.StateBag) error {
 	if s.work, err = os.MkdirTemp(out, workPrefix); err != nil {
 		return fmt.Errorf("make a directory to work in: %w", err)
 	}
-	// The root file system's own root takes this mode for the tools that pack it.
+	if s.config.PackerDebug || s.config.PackerOnError == "abort" || s.config.PackerOnError == "ask" {
+		s.ui.Say("The root file system comes to lie in " + filepath.Join(s.work, "root"))
+	}
+	// mkdtemp's 0700 would keep the tools' own users out.
 	return os.Chmod(s.work, 0o755)
 }
 
