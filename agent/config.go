@@ -47,14 +47,13 @@ at boot, and prints one line for each problem. It exits with 1 if there is any.`
 		for _, warning := range result.Warnings {
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: warning: %s\n", result.File, warning)
 		}
-		failure := failureOf(result)
-		return errors.Join(output.Print(cmd.OutOrStdout(), result, func(w io.Writer) error {
-			if failure != nil {
-				return nil // they are told as the error
+		err = output.Print(cmd.OutOrStdout(), result, func(w io.Writer) error {
+			if len(result.Problems) == 0 { // else they are told as the error
+				fmt.Fprintf(w, "%s: no problems; the node joins cluster %s at %s\n", result.File, result.Cluster, result.Endpoint)
 			}
-			_, err := fmt.Fprintf(w, "%s: no problems; the node joins cluster %s at %s\n", result.File, result.Cluster, result.Endpoint)
-			return err
-		}), failure)
+			return nil
+		})
+		return errors.Join(err, failureOf(result))
 	}
 	return cmd
 }

@@ -123,6 +123,9 @@ func await[T runtime.Object](ctx context.Context, client *rest.RESTClient, resou
 	events, err := client.Get().Resource(resource).
 		Param("watch", "true").Param("fieldSelector", "metadata.name="+name).
 		MaxRetries(0).Watch(ctx)
+	if ctx.Err() != nil {
+		return found, context.Cause(ctx)
+	}
 	if err != nil {
 		return found, explain(err)
 	}

@@ -12,14 +12,14 @@ import (
 // tree is a document without types: merging must tell what is absent from what is empty.
 type tree map[string]any
 
-func (t tree) typed() (NodeConfig, error) {
+func (t tree) typed() (Config, error) {
 	data, err := json.Marshal(t)
 	if err != nil {
-		return NodeConfig{}, err
+		return Config{}, err
 	}
-	var config NodeConfig
+	var config Config
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &config); err != nil {
-		return NodeConfig{}, err
+		return Config{}, err
 	}
 	return config, nil
 }

@@ -161,7 +161,7 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 	for name, test := range map[string]struct{ userData, want string }{
 		"nothing at all": {" \n", "empty: a NodeConfig is needed"},
 		"an unknown field": {
-			document("cluster:", "  nmae: demo"), "spec.cluster.nmae: unknown field"},
+			document("cluster:", "  nam: demo"), "spec.cluster.nam: unknown field"},
 		"an unknown field of another case": {
 			document("cluster:", "  Name: demo"), "spec.cluster.Name: unknown field"},
 		"an unknown field in the second part": {
@@ -306,7 +306,7 @@ func TestAKubeletFieldThatKubeletIgnoresIsAWarning(t *testing.T) {
 }
 
 func TestEveryMistakeIsToldAtOnce(t *testing.T) {
-	_, err := nodeconfig.Parse([]byte(document("cluster: {name: a/b, cidr: x, nmae: y}", "kubelet: {flags: [v]}")))
+	_, err := nodeconfig.Parse([]byte(document("cluster: {name: a/b, cidr: x, nam: y}", "kubelet: {flags: [v]}")))
 	var problems nodeconfig.Problems
 	if !errors.As(err, &problems) || len(problems) != 4 {
 		t.Errorf("got %v", err)

@@ -15,7 +15,7 @@ import (
 
 // UserData is what user-data asks for.
 type UserData struct {
-	NodeConfig
+	Config
 	// TrustedCAs are the application/x-pem-file parts, in PEM: authorities to trust for
 	// calls to AWS, besides the system's. Nil when there are none.
 	TrustedCAs []byte
@@ -60,7 +60,7 @@ func Parse(userData []byte) (UserData, error) {
 	if err != nil {
 		return UserData{}, Problems{{Message: err.Error()}}
 	}
-	result.NodeConfig, err = merged.typed()
+	result.Config, err = merged.typed()
 	if err != nil {
 		return UserData{}, Problems{{Message: fmt.Sprintf("merge NodeConfigs: %v", err)}}
 	}
@@ -109,16 +109,16 @@ func splitDocuments(data []byte) [][]byte {
 }
 
 // decode reads one document strictly. The tree is nil when there is nothing to go on with.
-func (p part) decode(document []byte) (NodeConfig, tree, Problems) {
+func (p part) decode(document []byte) (Config, tree, Problems) {
 	data, err := yaml.YAMLToJSONStrict(document)
 	if err != nil {
-		return NodeConfig{}, nil, Problems{p.problem("", "%s", yamlError(err))}
+		return Config{}, nil, Problems{p.problem("", "%s", yamlError(err))}
 	}
-	var config NodeConfig
+	var config Config
 	strict, err := kjson.UnmarshalStrict(data, &config)
 	if err != nil {
 		field, message := typeError(err)
-		return NodeConfig{}, nil, Problems{p.problem(field, "%s", message)}
+		return Config{}, nil, Problems{p.problem(field, "%s", message)}
 	}
 	var problems Problems
 	for _, err := range strict {

@@ -123,14 +123,20 @@ func unpack(data []byte) ([]byte, error) {
 			}
 			continue
 		}
-		// YAML, JSON, MIME and scripts all have a character that base64 has not.
-		decoded, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(data)), ""))
-		if err != nil || len(decoded) == 0 {
+		decoded, ok := fromBase64(data)
+		if !ok {
 			return data, nil
 		}
 		data = decoded
 	}
 	return nil, fmt.Errorf("packed more than %d times over", layers)
+}
+
+// fromBase64 decodes what is base64: YAML, JSON, MIME and scripts all have a character
+// that base64 has not.
+func fromBase64(data []byte) (decoded []byte, ok bool) {
+	decoded, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(data)), ""))
+	return decoded, err == nil && len(decoded) > 0
 }
 
 func readAll(r io.Reader) ([]byte, error) {

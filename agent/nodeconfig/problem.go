@@ -29,11 +29,3 @@ func (p Problems) Error() string {
 	}
 	return strings.Join(lines, "; ")
 }
-
-// err returns p as an error, nil when there are none.
-func (p Problems) err() error {
-	if len(p) == 0 {
-		return nil
-	}
-	return p
-}

@@ -5,15 +5,15 @@
 // here looks at the machine or calls anyone.
 package nodeconfig
 
+// APIVersion and Kind mark a NodeConfig document.
 const (
-	// APIVersion and Kind mark a NodeConfig document.
 	APIVersion = "node.eks.aws/v1alpha1"
 	Kind       = "NodeConfig"
 )
 
-// NodeConfig has the shape of the public API, the fields that are not implemented yet
+// Config has the shape of a NodeConfig of the public API, the fields that are not implemented yet
 // included, so that those can be refused by name.
-type NodeConfig struct {
+type Config struct {
 	APIVersion string         `json:"apiVersion"`
 	Kind       string         `json:"kind"`
 	Metadata   map[string]any `json:"metadata,omitempty"`

@@ -51,7 +51,7 @@ func (r Root) apply(file File) error {
 	if file.Data == nil {
 		return os.Remove(path)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as on any system; what is secret is 0600 itself
 		return err
 	}
 	// Not renameio.WriteFile: it keeps the mode of a file that is there already.
@@ -60,7 +60,7 @@ func (r Root) apply(file File) error {
 	if err != nil {
 		return err
 	}
-	defer pending.Cleanup()
+	defer func() { _ = pending.Cleanup() }()
 	if _, err := pending.Write(file.Data); err != nil {
 		return err
 	}

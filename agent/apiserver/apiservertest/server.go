@@ -167,7 +167,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case status != 0:
 		fail(w, status, "told to fail")
 	case r.URL.Path == "/readyz":
-		io.WriteString(w, "ok")
+		_, _ = io.WriteString(w, "ok")
 	case user == "":
 		fail(w, http.StatusUnauthorized, "Unauthorized")
 	case r.Method == http.MethodPost && r.URL.Path == requests:
@@ -272,7 +272,7 @@ func watchObject[T any](s *Server, w http.ResponseWriter, r *http.Request, get f
 		}
 		s.mu.Unlock()
 		if event != nil {
-			encoder.Encode(metav1.WatchEvent{Type: kind, Object: runtime.RawExtension{Raw: event}})
+			_ = encoder.Encode(metav1.WatchEvent{Type: kind, Object: runtime.RawExtension{Raw: event}})
 			kind = "MODIFIED"
 		}
 		w.(http.Flusher).Flush()
@@ -287,7 +287,7 @@ func watchObject[T any](s *Server, w http.ResponseWriter, r *http.Request, get f
 func respond(w http.ResponseWriter, status int, object any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(object)
+	_ = json.NewEncoder(w).Encode(object)
 }
 
 // fail answers with a Status, as every error of kube-apiserver is one.
@@ -298,6 +298,6 @@ func fail(w http.ResponseWriter, status int, message string) {
 	}
 	respond(w, status, metav1.Status{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
-		Status:   metav1.StatusFailure, Code: int32(status), Message: message, Reason: reasons[status],
+		Status:   metav1.StatusFailure, Code: int32(status) /* #nosec G115 */, Message: message, Reason: reasons[status],
 	})
 }

@@ -69,7 +69,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	const ttl = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
 	if r.URL.Path == "/latest/api/token" && r.Method == http.MethodPut && r.Header.Get(ttl) != "" {
 		w.Header().Set(ttl, r.Header.Get(ttl))
-		w.Write([]byte(token))
+		_, _ = w.Write([]byte(token))
 		return
 	}
 	if r.Header.Get("X-Aws-Ec2-Metadata-Token") != token {
@@ -81,5 +81,5 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	w.Write([]byte(answer))
+	_, _ = w.Write([]byte(answer))
 }
