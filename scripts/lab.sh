@@ -16,6 +16,12 @@ kubectl=$(ls -d dist/components/kubernetes/*/kubectl 2>/dev/null | sort -V | tai
 
 step() { scripts/step "$1" "$state/logs/$2.log" "${@:3}"; }
 lab() { bin/ovenbird-lab "$1" --name "$lab" --state-dir "$state/lab" "${@:2}"; }
+# use_lab points AWS clients at the lab.
+use_lab() {
+  local environment
+  environment=$(lab env)
+  eval "$environment"
+}
 kubectl() { "$kubectl" --kubeconfig "$state/kubeconfig" "$@"; }
 
 [ "$(id -u)" -eq 0 ] || {
