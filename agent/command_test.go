@@ -134,6 +134,20 @@ func TestConfigCheckTellsEachProblemInALine(t *testing.T) {
 	}
 }
 
+func TestConfigCheckFindsWhatShowsInTheFiles(t *testing.T) {
+	data, err := os.ReadFile("testdata/cases/plain/user-data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "user-data")
+	if err := os.WriteFile(file, append(data, "  kubelet: {config: {maxPods: 0}}\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(configCommand(), "check", file); err == nil || err.Error() != file+`: spec.kubelet.config.maxPods: "0" is not a number of pods` {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestConfigCheckSaysWhatTheNodeWouldJoin(t *testing.T) {
 	stdout, _, err := run(configCommand(), "check", "testdata/cases/mime/user-data")
 	if err != nil || stdout != "testdata/cases/mime/user-data: no problems; the node joins cluster demo at https://10.0.0.10:6443\n" {

@@ -78,6 +78,12 @@ func check(path string) (checkResult, error) {
 	case err != nil:
 		return result, err
 	}
+	// What only shows when the files are made, on an instance like any other.
+	facts := boot.Facts{Instance: exampleInstance(), Image: exampleImage(), CPUs: 2, UserData: userData, Cluster: cluster}
+	if _, err := facts.Files(); err != nil {
+		result.Problems = append(result.Problems, err.Error())
+		return result, nil
+	}
 	result.Cluster, result.Endpoint = cluster.Name, cluster.Endpoint
 	result.Warnings = append(result.Warnings, userData.Warnings...)
 	return result, nil

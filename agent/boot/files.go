@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/ovenbird-dev/ovenbird/agent/containerd"
@@ -53,8 +54,10 @@ func (f Facts) Files() (Files, error) {
 		return Files{}, err
 	}
 	nodeIP := f.Instance.PrivateIPv4
-	if f.Cluster.ServiceCIDR.Addr().Is6() && f.Instance.IPv6.IsValid() {
-		nodeIP = f.Instance.IPv6
+	if f.Cluster.ServiceCIDR.Addr().Is6() {
+		if nodeIP = f.Instance.IPv6; !nodeIP.IsValid() {
+			return Files{}, fmt.Errorf("spec.cluster.cidr is %s, but the instance has no IPv6 address", f.Cluster.ServiceCIDR)
+		}
 	}
 	spec := f.UserData.Spec
 	files := Files{

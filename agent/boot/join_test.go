@@ -11,6 +11,8 @@ import (
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
 )
@@ -149,8 +151,8 @@ func TestEveryFailureIsTriedAgain(t *testing.T) {
 			if got.Attempts != test.attempts || !strings.Contains(got.LastError, test.says) {
 				t.Errorf("got %d attempts, the last error %q; want %d, %q", got.Attempts, got.LastError, test.attempts, test.says)
 			}
-			if !strings.Contains(w.console.String(), "] "+test.phase+" failed (try 1): ") {
-				t.Errorf("the console does not tell of it:\n%s", w.console.String())
+			if !strings.Contains(w.journal.String(), `"phase failed, will be tried again","phase":"`+test.phase+`","attempt":1,`) {
+				t.Errorf("the journal does not tell of it:\n%s", w.journal.String())
 			}
 		})
 	}
@@ -164,6 +166,22 @@ func (w *world) at(text string, act func()) {
 			done = true
 			act()
 		}
+	}
+}
+
+func TestTheConsoleTellsOfWhatKeepsFailing(t *testing.T) {
+	w := newWorld(t)
+	w.units.fail["kubelet.service"] = 20
+	w.mustJoin()
+	var told []string
+	for line := range strings.Lines(w.console.String()) {
+		if _, after, ok := strings.Cut(line, "] kubelet failed "); ok {
+			told = append(told, after[:strings.Index(after, ";")])
+		}
+	}
+	want := []string{"(try 4): start kubelet.service: failed", "(try 8): start kubelet.service: failed", "(try 16): start kubelet.service: failed"}
+	if !slices.Equal(told, want) {
+		t.Errorf("the console tells %q, want %q", told, want)
 	}
 }
 
@@ -201,6 +219,28 @@ func TestWhatChangedIsRestartedAndNothingElse(t *testing.T) {
 	w.mustJoin()
 	if want := []string{"start containerd.service", "restart kubelet.service"}; !slices.Equal(w.units.calls, want) {
 		t.Errorf("systemd was asked for %q, want %q", w.units.calls, want)
+	}
+}
+
+func TestANodeThatWasReadyBeforeTheRebootIsNotReadyYet(t *testing.T) {
+	w := newWorld(t)
+	w.units.kubelet = func() { // it has not reported, and the Node is as the last kubelet left it
+		w.server.SetNode(&corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: nodeName}, Spec: corev1.NodeSpec{PodCIDR: "10.244.1.0/24"},
+			Status: corev1.NodeStatus{
+				NodeInfo:   corev1.NodeSystemInfo{BootID: "the-last-boot"},
+				Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},
+			},
+		})
+	}
+	reported := false
+	w.at("ready (kubelet has not reported since this start)", func() {
+		reported = true
+		w.setNode("10.244.1.0/24", "container runtime network not ready")
+	})
+	w.mustJoin()
+	if !reported {
+		t.Error("the old status was taken for the new one")
 	}
 }
 

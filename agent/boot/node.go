@@ -32,6 +32,7 @@ type Options struct {
 	Clock    Clock
 	Random   func() float64 // in [0, 1)
 	CPUs     int
+	BootID   string   // of the running kernel, as kubelet reports it
 	Environ  []string // "NAME=value", the agent's own
 	Release  string   // the agent's
 	Log      *zap.Logger
@@ -74,7 +75,8 @@ type node struct {
 
 func (n *node) phases() []Phase {
 	return []Phase{
-		{Name: "metadata", Attempt: 15 * time.Second, Run: n.readMetadata},
+		// The service is the instance's own and comes with the network: ask often.
+		{Name: "metadata", Attempt: 15 * time.Second, Longest: time.Second, Run: n.readMetadata},
 		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 15 * time.Second, Run: n.readConfiguration},
 		{Name: "files", Needs: []string{"configuration"}, Attempt: time.Minute, Run: n.writeFiles},
 		// containerd and the certificate take longest, so they go side by side.
@@ -240,9 +242,12 @@ func (n *node) configureNetwork(ctx context.Context, tell func(string)) error {
 }
 
 func (n *node) awaitReady(ctx context.Context, tell func(string)) error {
-	said := "kubelet has not reported yet"
+	said := "kubelet has not reported since this start"
 	tell(said)
 	_, err := n.client.AwaitNode(ctx, n.facts.NodeName(), func(node *corev1.Node) (bool, error) {
+		if node.Status.NodeInfo.BootID != n.BootID {
+			return false, nil // what an earlier start left there
+		}
 		for _, condition := range node.Status.Conditions {
 			if condition.Type == corev1.NodeReady {
 				said = condition.Message

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ type Phase struct {
 	Name    string
 	Needs   []string      // phases before it in the list, which must be done first
 	Attempt time.Duration // how long one attempt may take
+	Longest time.Duration // the longest delay between attempts; 0 means longestDelay
 
 	// Run makes one attempt. It must be safe to run again after any failure, a killed
 	// process included. By tell it says what it is waiting for.
@@ -27,11 +29,11 @@ const (
 )
 
 // delay returns how long to wait after that many failures in a row: doubling from
-// firstDelay to longestDelay, of which random, in [0, 1), takes away up to half, so that
-// nodes that failed together do not return together.
-func delay(failures int, random float64) time.Duration {
-	d := longestDelay
-	if doublings := failures - 1; doublings < 10 { // long past the cap
+// firstDelay to longest, of which random, in [0, 1), takes away up to half, so that nodes
+// that failed together do not return together.
+func delay(failures int, longest time.Duration, random float64) time.Duration {
+	d := cmp.Or(longest, longestDelay)
+	if doublings := failures - 1; doublings < 20 { // long past any cap
 		d = min(d, firstDelay<<doublings)
 	}
 	return d - time.Duration(random*float64(d)/2)
@@ -97,7 +99,7 @@ func (r *runner) untilDone(ctx context.Context, index int, phase Phase) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		wait := delay(attempt, r.random())
+		wait := delay(attempt, phase.Longest, r.random())
 		r.update(index, func(p *PhaseStatus) {
 			p.State, p.LastError, p.NextTry = Retrying, oneLine(err.Error()), seconds(now+wait)
 		})

@@ -16,12 +16,18 @@ func TestDelayDoublesToACap(t *testing.T) {
 		1: 250 * time.Millisecond, 2: 500 * time.Millisecond, 3: time.Second, 6: 8 * time.Second,
 		7: 15 * time.Second, 8: 15 * time.Second, 1000: 15 * time.Second, 1 << 40: 15 * time.Second,
 	} {
-		if got := delay(failures, 0); got != want {
+		if got := delay(failures, 0, 0); got != want {
 			t.Errorf("after %d failures: %s, want %s", failures, got, want)
 		}
-		if got := delay(failures, 0.999999); got < want/2 || got > want/2+want/100 {
+		if got := delay(failures, 0, 0.999999); got < want/2 || got > want/2+want/100 {
 			t.Errorf("after %d failures at most jitter: %s, want half of %s", failures, got, want)
 		}
+	}
+}
+
+func TestAPhaseCanHaveACapOfItsOwn(t *testing.T) {
+	if got := delay(9, time.Second, 0); got != time.Second {
+		t.Errorf("got %s", got)
 	}
 }
 

@@ -6,6 +6,10 @@ import (
 	"go.uber.org/zap"
 )
 
+// patience is for how long a phase may fail without a word on the console, in seconds:
+// the network, for one, comes up beside the agent.
+const patience = 1.5
+
 // changed tells everyone who may be looking that a phase changed: the status file, the
 // service manager, the journal and the console. None of them may keep the node from
 // joining.
@@ -25,8 +29,8 @@ func (n *node) changed(status Status, phase PhaseStatus) {
 		now := n.Clock.SinceBoot().Seconds()
 		n.Log.Warn("phase failed, will be tried again", zap.String("phase", phase.Name), zap.Int("attempt", phase.Attempts),
 			zap.String("error", phase.LastError), zap.Float64("in", *phase.NextTry-now))
-		// On the console, the first failure and then ever fewer.
-		if phase.Attempts&(phase.Attempts-1) == 0 {
+		// On the console, ever fewer; and none while what fails may only be about to come.
+		if phase.Attempts&(phase.Attempts-1) == 0 && now-*phase.Started > patience {
 			n.console(now, "%s failed (try %d): %s; next try in %.1fs", phase.Name, phase.Attempts, phase.LastError, *phase.NextTry-now)
 		}
 	case phase.Detail != "":

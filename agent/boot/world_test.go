@@ -30,6 +30,7 @@ const (
 	nodeName = "ip-10-0-1-5.us-west-2.compute.internal"
 	conflist = "/etc/cni/net.d/10-ovenbird.conflist"
 	stsHost  = "aws.lab.internal"
+	bootID   = "1f0a3c52-this-boot"
 )
 
 // clock is a clock that nobody waits for: sleeping moves it on.
@@ -166,7 +167,7 @@ func (w *world) setNode(podCIDR, notReady string) {
 	w.server.SetNode(&corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: nodeName},
 		Spec:       corev1.NodeSpec{PodCIDR: podCIDR},
-		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: status, Message: message}}},
+		Status:     corev1.NodeStatus{NodeInfo: corev1.NodeSystemInfo{BootID: bootID}, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: status, Message: message}}},
 	})
 }
 
@@ -196,7 +197,7 @@ func (w *world) join(ctx context.Context) error {
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	return boot.Join(ctx, boot.Options{
 		Root: w.root, Metadata: imds.New(w.metadata.URL), Units: w.units, Clock: w.clock, Random: func() float64 { return 0 },
-		CPUs: 2, Environ: []string{"PATH=/usr/bin"}, Release: "test",
+		CPUs: 2, BootID: bootID, Environ: []string{"PATH=/usr/bin"}, Release: "test",
 		Log:     zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&w.journal), zap.DebugLevel)),
 		Console: &w.console, Notify: w.notify,
 	})

@@ -17,7 +17,8 @@ import (
 type UserData struct {
 	Config
 	// TrustedCAs are the application/x-pem-file parts, in PEM: authorities to trust for
-	// calls to AWS, besides the system's. Nil when there are none.
+	// calls to AWS, besides the system's. Nil when there are none. With a complete
+	// NodeConfig the agent makes no such call.
 	TrustedCAs []byte
 	// Warnings name what will have no effect: kubelet drops fields that it does not know.
 	Warnings []string
