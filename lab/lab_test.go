@@ -161,65 +161,15 @@ func TestALabComesUpIsUsedSurvivesItsDaemonAndLeavesNothing(t *testing.T) {
 		t.Errorf("the host changed from\n%s\nto\n%s", before, now)
 	}
 
-	t.Run("a second up changes nothing", func(t *testing.T) {
-		record, err := os.ReadFile(filepath.Join(l.dir, "lab.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out := l.run(t, "up"); !strings.Contains(out, "up already") {
-			t.Errorf("it says %q", out)
-		}
-		if now, _ := os.ReadFile(filepath.Join(l.dir, "lab.json")); !bytes.Equal(now, record) || l.status(t).DaemonPID != first.DaemonPID {
-			t.Error("it changed something")
-		}
-	})
-	t.Run("another lab cannot have its name", func(t *testing.T) {
-		other := testLab{name: l.name, dir: filepath.Join(t.TempDir(), "lab")}
-		_, complaints, status := other.try(t, "up", "--name", l.name)
-		if status != 1 || strings.Count(complaints, "\n") != 1 || !strings.Contains(complaints, l.dir) {
-			t.Errorf("exit status %d: %s", status, complaints)
-		}
-		if _, err := os.Stat(other.dir); !errors.Is(err, fs.ErrNotExist) {
-			t.Error("something was made all the same")
-		}
-	})
-	t.Run("commands inside have its network and resolver", func(t *testing.T) {
-		out := l.run(t, "exec", "--", "sh", "-c", `cat /etc/resolv.conf; echo "$AWS_ENDPOINT_URL<$HTTPS_PROXY>"`)
-		if !strings.Contains(out, "nameserver 10.0.0.2\n") || !strings.Contains(out, "https://aws.lab.internal<>") {
-			t.Errorf("inside: %s", out)
-		}
-		pidfile, log := filepath.Join(t.TempDir(), "pid"), filepath.Join(t.TempDir(), "log")
-		l.run(t, "exec", "--detach", "--pidfile", pidfile, "--log", log, "--", "sh", "-c", "echo hello; exec sleep 600")
-		text, err := os.ReadFile(pidfile)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if inside, err := namespace.Holds(l.name, pid); !inside || err != nil {
-			t.Errorf("the detached command is inside: %v, %v", inside, err)
-		}
-		if _, complaints, status := l.try(t, "exec", "--", "/no/such/program"); status != 1 || !strings.Contains(complaints, "/no/such/program") {
-			t.Errorf("exit status %d: %s", status, complaints)
-		}
-	})
+	t.Run("a second up changes nothing", func(t *testing.T) { testSecondUp(t, l, first) })
+	t.Run("another lab cannot have its name", func(t *testing.T) { testNameTaken(t, l) })
+	t.Run("commands inside have its network and resolver", func(t *testing.T) { testExec(t, l) })
 
 	id := launchOne(t, l)
 	t.Run("an instance finds what EC2 would give it", func(t *testing.T) { testInstance(t, l, id) })
 	t.Run("the AWS SDK on the host reaches it", func(t *testing.T) { testFromTheHost(t, l, id) })
 	t.Run("a killed daemon is started again and finds the instance", func(t *testing.T) { testKilledDaemon(t, l, id, first) })
-	t.Run("instances are terminated", func(t *testing.T) {
-		l.run(t, "terminate-instances", "--wait", "--skip-os-shutdown", id)
-		if s := l.status(t).Instances[0]; s.State != "terminated" || s.Address != "" {
-			t.Errorf("%+v", s)
-		}
-		if _, complaints, status := l.try(t, "terminate-instances", "i-0ffffffffffffffff"); status != 1 ||
-			!strings.Contains(complaints, "InvalidInstanceID.NotFound") || strings.Count(complaints, "\n") != 1 {
-			t.Errorf("exit status %d: %s", status, complaints)
-		}
-	})
+	t.Run("instances are terminated", func(t *testing.T) { testTerminate(t, l, id) })
 
 	launchOne(t, l) // down ends what runs
 	l.run(t, "down")
@@ -230,6 +180,64 @@ func TestALabComesUpIsUsedSurvivesItsDaemonAndLeavesNothing(t *testing.T) {
 		t.Errorf("the host changed from\n%s\nto\n%s", before, now)
 	}
 	l.run(t, "down")
+}
+
+func testSecondUp(t *testing.T, l testLab, first labStatus) {
+	record, err := os.ReadFile(filepath.Join(l.dir, "lab.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out := l.run(t, "up"); !strings.Contains(out, "up already") {
+		t.Errorf("it says %q", out)
+	}
+	if now, _ := os.ReadFile(filepath.Join(l.dir, "lab.json")); !bytes.Equal(now, record) || l.status(t).DaemonPID != first.DaemonPID {
+		t.Error("it changed something")
+	}
+}
+
+func testNameTaken(t *testing.T, l testLab) {
+	other := testLab{name: l.name, dir: filepath.Join(t.TempDir(), "lab")}
+	_, complaints, status := other.try(t, "up", "--name", l.name)
+	if status != 1 || strings.Count(complaints, "\n") != 1 || !strings.Contains(complaints, l.dir) {
+		t.Errorf("exit status %d: %s", status, complaints)
+	}
+	if _, err := os.Stat(other.dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("something was made all the same")
+	}
+}
+
+func testExec(t *testing.T, l testLab) {
+	out := l.run(t, "exec", "--", "sh", "-c", `cat /etc/resolv.conf; echo "$AWS_ENDPOINT_URL<$HTTPS_PROXY>"`)
+	if !strings.Contains(out, "nameserver 10.0.0.2\n") || !strings.Contains(out, "https://aws.lab.internal<>") {
+		t.Errorf("inside: %s", out)
+	}
+	pidfile, log := filepath.Join(t.TempDir(), "pid"), filepath.Join(t.TempDir(), "log")
+	l.run(t, "exec", "--detach", "--pidfile", pidfile, "--log", log, "--", "sh", "-c", "echo hello; exec sleep 600")
+	text, err := os.ReadFile(pidfile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inside, err := namespace.Holds(l.name, pid); !inside || err != nil {
+		t.Errorf("the detached command is inside: %v, %v", inside, err)
+	}
+	if _, complaints, status := l.try(t, "exec", "--", "/no/such/program"); status != 1 || !strings.Contains(complaints, "/no/such/program") {
+		t.Errorf("exit status %d: %s", status, complaints)
+	}
+}
+
+func testTerminate(t *testing.T, l testLab, id string) {
+	l.run(t, "terminate-instances", "--wait", "--skip-os-shutdown", id)
+	if s := l.status(t).Instances[0]; s.State != "terminated" || s.Address != "" {
+		t.Errorf("%+v", s)
+	}
+	if _, complaints, status := l.try(t, "terminate-instances", "i-0ffffffffffffffff"); status != 1 ||
+		!strings.Contains(complaints, "InvalidInstanceID.NotFound") || strings.Count(complaints, "\n") != 1 {
+		t.Errorf("exit status %d: %s", status, complaints)
+	}
 }
 
 // launchOne starts an instance and answers its ID.
@@ -314,6 +322,23 @@ func TestALabWhoseDirectoryIsGoneIsStillRemoved(t *testing.T) {
 	l.run(t, "down", "--name", l.name)
 	if left := l.leftovers(t); len(left) > 0 {
 		t.Errorf("down left %q", left)
+	}
+}
+
+func TestAnUpThatFailsSaysWhyAndLeavesNothing(t *testing.T) {
+	l := newTestLab(t, "")
+	// A dnsmasq that cannot start, and says so.
+	broken := t.TempDir()
+	if err := os.WriteFile(filepath.Join(broken, "dnsmasq"), []byte("#!/bin/sh\necho 'dnsmasq: out of luck' >&2\nexit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", broken+":"+os.Getenv("PATH"))
+	_, complaints, status := l.try(t, "up", "--name", l.name, "--accelerator", "tcg")
+	if status != 1 || !strings.Contains(complaints, "out of luck") {
+		t.Errorf("exit status %d: %s", status, complaints)
+	}
+	if left := l.leftovers(t); len(left) > 0 {
+		t.Errorf("it left %q", left)
 	}
 }
 

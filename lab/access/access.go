@@ -57,7 +57,7 @@ func Inside(dir state.Dir, lab state.Lab, plan vpc.Plan) (map[string]string, err
 func Unset() []string {
 	return []string{
 		"AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL_EC2",
-		"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy",
+		"ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "all_proxy", "https_proxy", "http_proxy", "no_proxy",
 	}
 }
 
@@ -72,9 +72,11 @@ func Outside(dir state.Dir, lab state.Lab, plan vpc.Plan) (map[string]string, er
 	return env, nil
 }
 
-// Exports spells an environment for a shell to evaluate.
+// Exports spells an environment for a shell to evaluate. What would win over it is unset.
 func Exports(env map[string]string) string {
 	var b strings.Builder
+	unset := slices.DeleteFunc(Unset(), func(name string) bool { _, set := env[name]; return set })
+	fmt.Fprintf(&b, "unset %s\n", strings.Join(unset, " "))
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		fmt.Fprintf(&b, "export %s='%s'\n", name, strings.ReplaceAll(env[name], "'", `'\''`))
 	}

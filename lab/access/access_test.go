@@ -1,9 +1,9 @@
 package access
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
@@ -44,11 +44,10 @@ func TestTheEnvironmentOutsideLeadsThroughTheProxyAndTheOneInsideDoesNot(t *test
 
 func TestAShellReadsTheExportsBack(t *testing.T) {
 	const value = `it's $HOME "and" more`
-	out, err := exec.Command("sh", "-c", Exports(map[string]string{"A": value})+`printf %s "$A"`).Output()
-	if err != nil || string(out) != value {
+	shell := exec.Command("sh", "-c", Exports(map[string]string{"A": value, "HTTPS_PROXY": "lab"})+`printf %s "$A|$HTTPS_PROXY|$https_proxy$AWS_PROFILE"`)
+	shell.Env = append(os.Environ(), "AWS_PROFILE=work", "https_proxy=office", "HTTPS_PROXY=office")
+	out, err := shell.Output()
+	if err != nil || string(out) != value+"|lab|" {
 		t.Errorf("got %q, %v", out, err)
-	}
-	if got := Exports(map[string]string{"B": "1", "A": "2"}); !strings.HasPrefix(got, "export A=") {
-		t.Errorf("not in order: %q", got)
 	}
 }

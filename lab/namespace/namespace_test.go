@@ -131,7 +131,7 @@ func TestClearEndsWhatIsInsideAndNothingElse(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := Clear(ctx, name, 200*time.Millisecond); err != nil {
+	if err := Clear(ctx, name, 2*time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if err := polite.Wait(); err == nil || err.Error() != "signal: terminated" {

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -45,6 +46,57 @@ func TestALabIsReadBackAsItWasSaved(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestAnImageIsRegisteredOnceAndKeepsItsBytes(t *testing.T) {
+	dir := Dir(t.TempDir())
+	if err := dir.Make(); err != nil {
+		t.Fatal(err)
+	}
+	disk := filepath.Join(t.TempDir(), "disk.raw")
+	bake := func(fill byte) Image {
+		t.Helper()
+		// As a builder does: a new file in the old one's place.
+		if err := os.WriteFile(disk+".new", bytes.Repeat([]byte{fill}, 512), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		stamp := time.Unix(1700000000+int64(fill), 0)
+		if err := errors.Join(os.Chtimes(disk+".new", stamp, stamp), os.Rename(disk+".new", disk)); err != nil {
+			t.Fatal(err)
+		}
+		image, err := InspectImage(disk, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return image
+	}
+	first := bake(1)
+	var lab Lab
+	var err error
+	for range 2 {
+		if lab, err = dir.Register(lab, first); err != nil || len(lab.Images) != 1 {
+			t.Fatalf("%+v, %v", lab, err)
+		}
+	}
+	second := bake(2)
+	if lab, err = dir.Register(lab, second); err != nil || second.ID == first.ID {
+		t.Fatalf("%+v, %v", lab, err)
+	}
+	if newest, _ := lab.Newest(); newest.ID != second.ID {
+		t.Errorf("the newest is %s", newest.ID)
+	}
+	if old, ok := lab.Image(first.ID); !ok || !dir.Intact(old) {
+		t.Error("the first image is gone")
+	}
+	if data, _ := os.ReadFile(dir.Image(first.ID)); len(data) != 512 || data[0] != 1 {
+		t.Error("the first image has other bytes now")
+	}
+	if err := os.WriteFile(dir.Image(second.ID), make([]byte, 1024), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if dir.Intact(second) {
+		t.Error("an image that was written over passes for the one that was registered")
 	}
 }
 
