@@ -176,7 +176,8 @@ func TestTheConsoleTellsOfWhatKeepsFailing(t *testing.T) {
 	var told []string
 	for line := range strings.Lines(w.console.String()) {
 		if _, after, ok := strings.Cut(line, "] kubelet failed "); ok {
-			told = append(told, after[:strings.Index(after, ";")])
+			failure, _, _ := strings.Cut(after, ";")
+			told = append(told, failure)
 		}
 	}
 	want := []string{"(try 4): start kubelet.service: failed", "(try 8): start kubelet.service: failed", "(try 16): start kubelet.service: failed"}
