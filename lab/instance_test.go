@@ -102,7 +102,7 @@ func newGuest(t *testing.T, l testLab, id string) guest {
 		bridge fdb del `+mac+` dev tap`+id[len(id)-11:]+` master
 		ip link add port master `+bridge+` up type veth peer name eth0 address `+mac+` netns `+g.name+`
 	`)
-	router := address[:strings.Index(address, ".")] + ".0." + routerOctet(bridge) + ".1"
+	router := map[string]string{"subnet-a": "10.0.0.1", "subnet-b": "10.0.16.1", "subnet-c": "10.0.32.1"}[bridge]
 	g.script(t, g.name, `
 		set -e
 		ip link set lo up
@@ -111,11 +111,6 @@ func newGuest(t *testing.T, l testLab, id string) guest {
 		ip route add default via `+router+`
 	`)
 	return g
-}
-
-// routerOctet is the third octet of the router's address.
-func routerOctet(bridge string) string {
-	return map[string]string{"subnet-a": "0", "subnet-b": "16", "subnet-c": "32"}[bridge]
 }
 
 // script runs shell lines inside a namespace.

@@ -90,7 +90,8 @@ func (f *Fleet) allocate(subnet vpc.Subnet, order Order) ([]netip.Addr, error) {
 	if len(free) < order.Min {
 		return nil, fmt.Errorf("%w: %s has %d, %d are needed", ErrNoAddresses, subnet.ID, len(free), order.Min)
 	}
-	mathrand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
+	swap := func(i, j int) { free[i], free[j] = free[j], free[i] }
+	mathrand.Shuffle(len(free), swap) //nolint:gosec // no secret depends on it
 	return free[:min(order.Max, len(free))], nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func TestCredentialsAndSecretAreMadeOnceAndKeptPrivate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		now := append(key, got[0].SecretAccessKey...)
+		now := slices.Concat(key, []byte(got[0].SecretAccessKey))
 		if run == 1 && string(now) != string(before) {
 			t.Error("the second run replaced them")
 		}

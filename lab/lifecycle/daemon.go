@@ -17,6 +17,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/lab/access"
 	"github.com/ovenbird-dev/ovenbird/lab/namespace"
+	"github.com/ovenbird-dev/ovenbird/lab/pidfd"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
 )
 
@@ -163,43 +164,27 @@ func stopDaemon(ctx context.Context, dir state.Dir) error {
 	if !ok {
 		return nil
 	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) {
+	process, err := pidfd.Open(pid)
+	if errors.Is(err, pidfd.ErrGone) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("open daemon %d: %w", pid, err)
+		return fmt.Errorf("stop the daemon: %w", err)
 	}
-	defer func() { _ = unix.Close(fd) }()
+	defer process.Close()
 	if now, ok := dir.Daemon(); !ok || now != pid {
-		return nil // ended meanwhile; the descriptor may be another process's
+		return nil // ended meanwhile; the number may be another process's
 	}
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
-		if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := process.Signal(signal); err != nil {
 			return fmt.Errorf("stop daemon %d: %w", pid, err)
 		}
-		gone, err := awaitEnd(ctx, fd, endLimit)
-		if err != nil || gone {
-			return err
+		limited, cancel := context.WithTimeout(ctx, endLimit)
+		err := process.Wait(limited)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 	return fmt.Errorf("daemon %d does not end", pid)
-}
-
-func awaitEnd(ctx context.Context, pidfd int, limit time.Duration) (gone bool, err error) {
-	deadline := time.Now().Add(limit)
-	for time.Now().Before(deadline) {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		poll := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-		n, err := unix.Poll(poll, 200)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return false, fmt.Errorf("wait for the daemon to end: %w", err)
-		}
-		if n > 0 {
-			return true, nil
-		}
-	}
-	return false, nil
 }

@@ -60,6 +60,7 @@ func Up(ctx context.Context, r Request) (lab state.Lab, changed bool, err error)
 	if err := u.check(); err != nil {
 		return state.Lab{}, false, err
 	}
+	//nolint:gosec // clients that are not root read the certificate in there; secrets have modes of their own
 	if err := os.MkdirAll(string(r.Dir), 0o755); err != nil {
 		return state.Lab{}, false, fmt.Errorf("make the lab's state directory: %w", err)
 	}

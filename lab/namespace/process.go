@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ovenbird-dev/ovenbird/lab/pidfd"
 )
 
 // Processes lists the processes inside the namespace.
@@ -82,59 +84,38 @@ func Clear(ctx context.Context, name string, grace time.Duration) error {
 			// After a kill, processes that others started meanwhile get another round.
 			signal, wait = unix.SIGKILL, time.Second
 		}
-		if err := ns.end(pids, signal, wait); err != nil {
+		if err := ns.end(ctx, pids, signal, wait); err != nil {
 			return fmt.Errorf("end the processes in namespace %s: %w", name, err)
 		}
 	}
 }
 
-// end signals the processes and waits until all are gone or the time is up. It holds each
-// by a pidfd, so that a number that is used again is never hit.
-func (id identity) end(pids []int, signal unix.Signal, wait time.Duration) error {
-	var waiting []unix.PollFd
-	defer func() {
-		for _, p := range waiting {
-			_ = unix.Close(int(p.Fd))
-		}
-	}()
+// end signals the processes and waits until all are gone or the time is up.
+func (id identity) end(ctx context.Context, pids []int, signal unix.Signal, wait time.Duration) error {
+	var signalled []*pidfd.Process
 	for _, pid := range pids {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
+		process, err := pidfd.Open(pid)
+		if errors.Is(err, pidfd.ErrGone) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("open process %d: %w", pid, err)
+			return err
 		}
+		defer process.Close()
 		if !id.holds(pid) {
-			_ = unix.Close(fd)
-			continue
+			continue // the number was used again, outside
 		}
-		waiting = append(waiting, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
-		if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("signal process %d: %w", pid, err)
+		if err := process.Signal(signal); err != nil {
+			return fmt.Errorf("end process %d: %w", pid, err)
 		}
+		signalled = append(signalled, process)
 	}
-	return awaitAll(waiting, wait)
-}
-
-func awaitAll(waiting []unix.PollFd, wait time.Duration) error {
-	deadline := time.Now().Add(wait)
-	pending := append([]unix.PollFd(nil), waiting...)
-	for len(pending) > 0 {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return nil
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for _, process := range signalled {
+		if err := process.Wait(ctx); err != nil && ctx.Err() == nil {
+			return err
 		}
-		if _, err := unix.Poll(pending, int(left.Milliseconds())+1); err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for processes to end: %w", err)
-		}
-		alive := pending[:0]
-		for _, p := range pending {
-			if p.Revents == 0 {
-				alive = append(alive, p)
-			}
-		}
-		pending = alive
 	}
 	return nil
 }

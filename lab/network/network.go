@@ -56,8 +56,8 @@ func Setup(plan vpc.Plan, owner string) error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("bring lo up: %w", err)
 	}
-	for i, subnet := range plan.Subnets {
-		if err := bridge(subnet, i, owner); err != nil {
+	for _, subnet := range plan.Subnets {
+		if err := bridge(subnet, owner); err != nil {
 			return fmt.Errorf("make subnet %s: %w", subnet.ID, err)
 		}
 	}
@@ -74,7 +74,7 @@ func Owner(plan vpc.Plan) string {
 	return link.Attrs().Alias
 }
 
-func bridge(subnet vpc.Subnet, index int, owner string) error {
+func bridge(subnet vpc.Subnet, owner string) error {
 	link, err := netlink.LinkByName(subnet.Bridge)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
@@ -82,7 +82,8 @@ func bridge(subnet vpc.Subnet, index int, owner string) error {
 		attrs.Name = subnet.Bridge
 		// Set, or a bridge takes the lowest address of its ports and instances would see
 		// their router change.
-		attrs.HardwareAddr = net.HardwareAddr{0x02, 0x00, 0x0a, 0x00, byte(index), 0x01}
+		router := subnet.Router().As4()
+		attrs.HardwareAddr = append(net.HardwareAddr{0x02, 0x00}, router[:]...)
 		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 			return fmt.Errorf("make bridge %s: %w", subnet.Bridge, err)
 		}

@@ -77,13 +77,14 @@ func (d Dir) Register(lab Lab, image Image) (Lab, error) {
 			return lab, fmt.Errorf("register the image: %w", err)
 		}
 	}
-	var images []Image
+	images := []Image{}
 	for _, i := range lab.Images {
 		if i.ID != image.ID {
 			images = append(images, i)
 		}
 	}
-	lab.Images = append(images, image)
+	images = append(images, image)
+	lab.Images = images
 	return lab, d.Save(lab)
 }
 

@@ -12,18 +12,18 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ovenbird-dev/ovenbird/lab/pidfd"
 )
 
 // Machine is a virtual machine that runs or has ended.
 type Machine struct {
-	dir    string
-	qmp    *qmp
-	pidfd  int // owned by watch, which closes it once the process is gone
-	halted chan struct{}
-	gone   chan struct{}
-
-	mu   sync.Mutex // guards pidfd against its close
-	once sync.Once
+	dir     string
+	qmp     *qmp
+	process *pidfd.Process // closed by watch, once it is gone
+	halted  chan struct{}
+	gone    chan struct{}
+	once    sync.Once // closes halted
 }
 
 // Adopt finds the machine that an earlier process started in dir; ErrNotRunning when
@@ -71,13 +71,13 @@ func connect(ctx context.Context, dir string, ended <-chan struct{}) (*Machine, 
 		}
 		return nil, err
 	}
-	pidfd, err := findProcess(dir)
+	process, err := findProcess(dir)
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	m := &Machine{dir: dir, qmp: control, pidfd: pidfd, halted: make(chan struct{}), gone: make(chan struct{})}
-	go m.watch()
+	m := &Machine{dir: dir, qmp: control, process: process, halted: make(chan struct{}), gone: make(chan struct{})}
+	go m.watch() //nolint:gosec,contextcheck // it outlives ctx, as the machine does
 	// A guest that powered off while nobody listened tells no more.
 	if _, err := m.look(ctx); err != nil {
 		m.Kill()
@@ -89,25 +89,26 @@ func connect(ctx context.Context, dir string, ended <-chan struct{}) (*Machine, 
 
 // findProcess opens the QEMU of dir. QEMU writes its pidfile before it greets, and runs in
 // dir: a number that was used again belongs to a process elsewhere.
-func findProcess(dir string) (pidfd int, err error) {
+func findProcess(dir string) (*pidfd.Process, error) {
 	text, err := os.ReadFile(filepath.Join(dir, pidFile))
 	if err != nil {
-		return 0, fmt.Errorf("find QEMU's process: %w", err)
+		return nil, fmt.Errorf("find QEMU's process: %w", err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
-		return 0, fmt.Errorf("find QEMU's process: %s holds %q", pidFile, text)
+		return nil, fmt.Errorf("find QEMU's process: %s holds %q", pidFile, text)
 	}
-	if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
-		return 0, fmt.Errorf("find QEMU's process %d: %w", pid, err)
+	process, err := pidfd.Open(pid)
+	if err != nil {
+		return nil, fmt.Errorf("find QEMU's process: %w", err)
 	}
 	here, err1 := os.Stat(dir)
 	there, err2 := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
 	if err := errors.Join(err1, err2); err != nil || !os.SameFile(here, there) {
-		_ = unix.Close(pidfd)
-		return 0, fmt.Errorf("find QEMU's process: %d is another one", pid)
+		process.Close()
+		return nil, fmt.Errorf("find QEMU's process: %d is another one", pid)
 	}
-	return pidfd, nil
+	return process, nil
 }
 
 // Resume lets the guest run its first instruction. A guest that runs already runs on.
@@ -131,13 +132,7 @@ func (m *Machine) PowerDown(ctx context.Context) error {
 }
 
 // Kill ends the machine. Gone is closed soon after.
-func (m *Machine) Kill() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.pidfd >= 0 {
-		_ = unix.PidfdSendSignal(m.pidfd, unix.SIGKILL, nil, 0)
-	}
-}
+func (m *Machine) Kill() { _ = m.process.Signal(unix.SIGKILL) }
 
 // Halted is closed when the guest has powered itself off. Its process is still there.
 func (m *Machine) Halted() <-chan struct{} { return m.halted }
@@ -174,15 +169,7 @@ func (m *Machine) watch() {
 	}
 	_ = m.qmp.conn.Close()
 	// QEMU closes its socket when it ends, and never before.
-	poll := []unix.PollFd{{Fd: int32(m.pidfd), Events: unix.POLLIN}}
-	for {
-		if _, err := unix.Poll(poll, -1); !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	m.mu.Lock()
-	_ = unix.Close(m.pidfd)
-	m.pidfd = -1
-	m.mu.Unlock()
+	_ = m.process.Wait(context.Background())
+	m.process.Close()
 	close(m.gone)
 }

@@ -5,6 +5,7 @@ package vpc
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -109,10 +110,11 @@ func (s Subnet) Size() int {
 
 // Address is the subnet's nth address for instances, counted from 0 to Size()-1.
 func (s Subnet) Address(n int) netip.Addr {
-	b := s.CIDR.Masked().Addr().As4()
-	v := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
-	v += uint32(reserved + n)
-	return netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
+	base := s.CIDR.Masked().Addr().As4()
+	var addr [4]byte
+	//nolint:gosec // Size bounds n
+	binary.BigEndian.PutUint32(addr[:], binary.BigEndian.Uint32(base[:])+uint32(reserved+n))
+	return netip.AddrFrom4(addr)
 }
 
 // Assignable tells whether addr may be given to an instance of the subnet.

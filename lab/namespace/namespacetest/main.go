@@ -33,7 +33,7 @@ func Main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	cmd := exec.Command(self, os.Args[1:]...) //nolint:noctx // the test binary has its own timeout
+	cmd := exec.Command(self, os.Args[1:]...) //nolint:noctx,gosec // the test binary has its own timeout
 	cmd.Env = append(os.Environ(), inside+"="+name)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err = namespace.Do(name, cmd.Run)
