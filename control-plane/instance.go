@@ -35,7 +35,8 @@ func claim(stateDir string) (*instance, error) {
 		}
 		return nil, fmt.Errorf("claim state directory: %w", err)
 	}
-	if err := file.Truncate(0); err == nil {
+	err = file.Truncate(0)
+	if err == nil {
 		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	}
 	if err != nil {

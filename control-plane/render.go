@@ -74,10 +74,6 @@ it, and for running it by other means. In the directory:
 }
 
 func (f renderFlags) render(name string) (cluster.Rendering, error) {
-	out, err := filepath.Abs(f.out)
-	if err != nil {
-		return cluster.Rendering{}, fmt.Errorf("--out: %w", err)
-	}
 	address, err := netip.ParseAddr(f.advertiseAddress)
 	if err != nil {
 		return cluster.Rendering{}, cli.Usage(fmt.Errorf("--advertise-address %q: want an IP address", f.advertiseAddress))
@@ -96,7 +92,11 @@ func (f renderFlags) render(name string) (cluster.Rendering, error) {
 		}
 		f.version = minors[0]
 	}
-	if err := makeStateDir(out); err != nil {
+	if _, err := catalog.Newest(f.version); err != nil {
+		return cluster.Rendering{}, cli.Usage(fmt.Errorf("--kubernetes-version: %w", err))
+	}
+	out, err := makeStateDir(f.out)
+	if err != nil {
 		return cluster.Rendering{}, err
 	}
 	hook, err := openWebhook(out)

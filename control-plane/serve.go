@@ -40,7 +40,7 @@ type settings struct {
 	listen            string
 	tlsCert, tlsKey   string
 	region, accountID string
-	stateDir          string // absolute
+	stateDir          string
 	catalog           component.Catalog
 	keys              sigv4.Keys
 	address           netip.Addr
@@ -103,7 +103,7 @@ var accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
 func (f *serveFlags) check() (settings, error) {
 	s := settings{
 		listen: f.listen, tlsCert: f.tlsCert, tlsKey: f.tlsKey,
-		region: f.region, accountID: f.accountID,
+		region: f.region, accountID: f.accountID, stateDir: f.stateDir,
 	}
 	var err error
 	if s.address, err = parseAdvertised(f.advertiseAddress, f.listen); err != nil {
@@ -114,9 +114,6 @@ func (f *serveFlags) check() (settings, error) {
 	}
 	if s.podCIDR, err = netip.ParsePrefix(f.podCIDR); err != nil || s.podCIDR != s.podCIDR.Masked() {
 		return settings{}, cli.Usage(fmt.Errorf("--pod-cidr %q: want a network such as %s", f.podCIDR, defaultPodCIDR))
-	}
-	if s.stateDir, err = filepath.Abs(f.stateDir); err != nil {
-		return settings{}, fmt.Errorf("--state-dir: %w", err)
 	}
 	if _, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey); err != nil {
 		return settings{}, fmt.Errorf("--tls-cert and --tls-key: %w", err)
@@ -153,12 +150,24 @@ func (s settings) versions() ([]string, error) {
 	return minors, err
 }
 
-// makeStateDir makes a directory that keeps everybody else out: it will hold keys.
-func makeStateDir(dir string) error {
+// makeStateDir makes a directory that keeps everybody else out, since it will hold keys,
+// and returns its one true name: processes are found again by it.
+func makeStateDir(dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make state directory: %w", err)
+		return "", fmt.Errorf("make state directory: %w", err)
 	}
-	return nil
+	return trueName(dir)
+}
+
+func trueName(dir string) (string, error) {
+	name, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		name, err = filepath.Abs(name)
+	}
+	if err != nil {
+		return "", fmt.Errorf("find state directory: %w", err)
+	}
+	return name, nil
 }
 
 func listen(ctx context.Context, what, address string) (net.Listener, error) {

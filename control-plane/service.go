@@ -38,7 +38,7 @@ const (
 
 // serve runs the service until ctx ends.
 func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
-	if err := makeStateDir(s.stateDir); err != nil {
+	if s.stateDir, err = makeStateDir(s.stateDir); err != nil {
 		return err
 	}
 	only, err := claim(s.stateDir)

@@ -260,6 +260,14 @@ func (r *rig) checkAddOns(admin *kubernetes.Clientset) {
 			r.Error(err)
 		}
 	}
+	// controller-manager works, with tokens that it had signed.
+	r.must(trial.Poll(r.ctx, func() (bool, error) {
+		_, err := admin.CoreV1().ConfigMaps("default").Get(r.ctx, "kube-root-ca.crt", meta.GetOptions{})
+		if err == nil {
+			_, err = admin.CoreV1().ServiceAccounts("default").Get(r.ctx, "default", meta.GetOptions{})
+		}
+		return err == nil, nil
+	}))
 	resolver, err := admin.CoreV1().Services("kube-system").Get(r.ctx, "kube-dns", meta.GetOptions{})
 	r.must(err)
 	first, err := admin.CoreV1().Services("default").Get(r.ctx, "kubernetes", meta.GetOptions{})
@@ -289,6 +297,10 @@ func (r *rig) checkAnonymousIsRefused(endpoint string) {
 		if answer.StatusCode != http.StatusUnauthorized {
 			r.Errorf("token %q: %s, want 401", token, answer.Status)
 		}
+	}
+	// The API server asked the service, and it was the service that said no.
+	if log, err := os.ReadFile(r.log.Name()); err != nil || !strings.Contains(string(log), "token refused") {
+		r.Errorf("the token webhook was not asked: %v", err)
 	}
 }
 

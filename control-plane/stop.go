@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -53,13 +51,13 @@ The next ` + "`ovenbird serve`" + ` with the same state directory starts the sam
 
 // stop ends the service and then what it left running, and returns the names of the latter.
 func stop(ctx context.Context, stateDir string) ([]string, error) {
-	dir, err := filepath.Abs(stateDir)
-	if err != nil {
-		return nil, fmt.Errorf("--state-dir: %w", err)
-	}
 	stopped := []string{}
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+	dir, err := trueName(stateDir)
+	if errors.Is(err, fs.ErrNotExist) {
 		return stopped, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	// Held meanwhile, so that no new service starts what is being stopped.
 	mine, err := endInstance(ctx, dir)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -42,6 +43,9 @@ func (s Site) describe(c registry.Cluster, idle bool) (component.Cluster, error)
 	pods, err := netip.ParsePrefix(c.PodCIDR)
 	if err != nil {
 		return component.Cluster{}, fmt.Errorf("pod network: %w: %w", err, errHopeless)
+	}
+	if c.Port < 0 || c.Port > math.MaxUint16 {
+		return component.Cluster{}, fmt.Errorf("port %d: %w", c.Port, errHopeless)
 	}
 	release, err := s.release(c)
 	if err != nil {

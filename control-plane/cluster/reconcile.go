@@ -13,6 +13,7 @@ package cluster
 
 import (
 	"context"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -47,6 +48,7 @@ func New(options Options) *Reconciler { return &Reconciler{Options: options} }
 // Run works until ctx ends, and leaves all processes running. Each cluster has its own
 // goroutine, so that a slow one holds nobody up.
 func (r *Reconciler) Run(ctx context.Context) {
+	r.tellOfStrays(ctx)
 	names := r.Registry.Watch(ctx)
 	finished := make(chan string)
 	workers := map[string]*worker{}
@@ -77,6 +79,28 @@ func (r *Reconciler) Run(ctx context.Context) {
 			if again && ctx.Err() == nil {
 				start(name)
 			}
+		}
+	}
+}
+
+// tellOfStrays warns of clusters on disk that the registry does not know. No deletion
+// leaves such a thing, so the registry has lost its data, and these may be all that is left
+// of somebody's: they are for a person to judge.
+func (r *Reconciler) tellOfStrays(ctx context.Context) {
+	clusters, err := r.Registry.List(ctx)
+	if err != nil {
+		r.Log.Warn("look for stray clusters", zap.Error(err))
+		return
+	}
+	known := map[string]bool{}
+	for _, c := range clusters {
+		known[Dir(r.StateDir, c.Name)] = true
+	}
+	dirs, _ := filepath.Glob(Dir(r.StateDir, "*"))
+	for _, dir := range dirs {
+		if !known[dir] {
+			r.Log.Warn("a cluster on disk is not in the registry; restore the registry, or run `ovenbird stop` and remove the directory",
+				zap.String("directory", dir))
 		}
 	}
 }

@@ -276,13 +276,13 @@ func (w *worker) remove(ctx context.Context, c registry.Cluster) error {
 	if err := w.say(ctx, c, registry.PhaseDeleting, ""); err != nil {
 		return err
 	}
-	w.letGo()
-	dir := Dir(w.StateDir, c.Name)
-	stopped, err := supervise.StopAll(ctx, dir, w.Timing.Grace)
-	if err != nil {
+	if w.leave != nil {
+		w.leave()
+	}
+	if err := w.supervisor.Stop(ctx); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := os.RemoveAll(Dir(w.StateDir, c.Name)); err != nil {
 		return fmt.Errorf("remove files of cluster %s: %w", c.Name, err)
 	}
 	latest, err := w.Registry.Get(ctx, c.Name)
@@ -292,7 +292,7 @@ func (w *worker) remove(ctx context.Context, c registry.Cluster) error {
 	if err != nil && !errors.Is(err, registry.ErrNotFound) {
 		return err
 	}
-	w.log.Info("cluster is deleted", zap.Strings("stopped", stopped))
+	w.log.Info("cluster is deleted")
 	return nil
 }
 

@@ -27,7 +27,7 @@ type Catalog struct {
 }
 
 // ErrNotOffered says that no component of the wanted version is there.
-var ErrNotOffered = errors.New("Kubernetes version is not offered")
+var ErrNotOffered = errors.New("version is not offered")
 
 // OpenCatalog checks that dir holds at least one complete release.
 func OpenCatalog(dir string) (Catalog, error) {

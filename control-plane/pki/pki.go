@@ -39,6 +39,7 @@ type AuthorityRequest struct {
 // Usage says which side of a TLS connection a leaf is for.
 type Usage int
 
+// Usages; a leaf may have both.
 const (
 	Client Usage = 1 << iota
 	Server

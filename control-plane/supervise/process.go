@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func launch(c component.Component, dir, digest string) (*process, error) {
 	}
 	defer output.Close()
 
-	cmd := exec.Command(c.Path, c.Args...)
+	cmd := exec.Command(c.Path, c.Args...) //nolint:noctx // it outlives every context of this service
 	cmd.Dir = dir
 	cmd.Stdout, cmd.Stderr = output, output
 	// Nothing of the service's environment: a proxy set for its AWS calls must not be
@@ -100,7 +101,7 @@ func attach(pid int) (*process, error) {
 		defer file.Close()
 		// A pidfd becomes readable when its process ends.
 		p.err = conn.Read(func(fd uintptr) bool {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // file descriptors are small
 			return n > 0 || (err != nil && !errors.Is(err, unix.EINTR))
 		})
 	}()
@@ -184,10 +185,7 @@ func StopAll(ctx context.Context, dir string, grace time.Duration) ([]string, er
 		}
 	}
 	slices.SortFunc(victims, func(a, b victim) int {
-		if a.started != b.started {
-			return int(int64(b.started) - int64(a.started))
-		}
-		return b.pid - a.pid
+		return cmp.Or(cmp.Compare(b.started, a.started), cmp.Compare(b.pid, a.pid))
 	})
 	var stopped []string
 	for _, v := range victims {

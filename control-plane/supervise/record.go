@@ -73,10 +73,8 @@ func recall(path, digest string) (p *process, asWanted bool, err error) {
 		return nil, false, fmt.Errorf("read process record: %w", err)
 	}
 	var r record
-	if json.Unmarshal(data, &r) != nil {
-		// Written whole, so it is not ours to understand. A live process would still be
-		// found by its marker.
-		return nil, false, nil
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, false, nil //nolint:nilerr // a damaged record is none: a live process is still found by its marker
 	}
 	boot, err := bootID()
 	if err != nil {

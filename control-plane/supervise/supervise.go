@@ -36,6 +36,7 @@ import (
 // Phase is where in its life a component is.
 type Phase string
 
+// Phases, as in the drawing above.
 const (
 	Waiting  Phase = "waiting"
 	Starting Phase = "starting"

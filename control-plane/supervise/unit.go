@@ -48,22 +48,27 @@ func (u *unit) run(orphans []int) {
 		<-u.previous.done
 		u.previous = nil
 	}
-	p, err := u.inherit(orphans)
-	delays := restarts{Delays: u.supervisor.timing.Restart}
+	var p *process
+	delays, inherited := restarts{Delays: u.supervisor.timing.Restart}, false
 	for u.ctx.Err() == nil {
+		var err error
+		var readySince time.Time
+		// Nothing is started before it is certain that nothing is left.
+		if !inherited {
+			p, err = u.inherit(orphans)
+			inherited = err == nil
+		}
 		if err == nil && p == nil {
 			p, err = u.start()
 		}
-		began := time.Time{}
 		if err == nil {
-			began, err = u.watch(p)
+			readySince, err = u.watch(p)
 		}
 		if u.ctx.Err() != nil {
 			break
 		}
 		p = nil
-		u.pause(delays.next(began, time.Now()), err)
-		err = nil
+		u.pause(delays.next(readySince, time.Now()), err)
 	}
 	if p != nil && errors.Is(context.Cause(u.ctx), errStop) {
 		if err := p.terminate(u.supervisor.timing.Grace); err != nil {
@@ -100,8 +105,7 @@ func (u *unit) inherit(orphans []int) (*process, error) {
 	return p, nil
 }
 
-// start waits for the dependencies and starts the process. A nil process and error: the
-// unit has ended.
+// start waits for the dependencies and starts the process.
 func (u *unit) start() (*process, error) {
 	u.set(func(s *State) { s.Phase, s.PID = Waiting, 0 })
 	if len(u.component.DependsOn) > 0 {

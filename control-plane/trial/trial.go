@@ -32,8 +32,8 @@ import (
 const (
 	region     = "us-west-2"
 	accountID  = "111122223333"
-	accessKey  = "AKIAIOSFODNN7EXAMPLE"
-	secretKey  = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	accessKey  = "AKIAIOSFODNN7EXAMPLE"                     //nolint:gosec // from AWS's documentation
+	secretKey  = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY" //nolint:gosec // likewise
 	startLimit = time.Minute
 )
 
@@ -169,7 +169,7 @@ func loopback() netip.Addr {
 }
 
 func freePort(address netip.Addr) (string, error) {
-	listener, err := net.Listen("tcp", netip.AddrPortFrom(address, 0).String())
+	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(address, 0)))
 	if err != nil {
 		return "", fmt.Errorf("find a port: %w", err)
 	}
