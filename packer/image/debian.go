@@ -64,7 +64,7 @@ func (d debootstrap) arguments() []string {
 		`--aptopt=Acquire::Retries "3"`,
 		// Keep downloaded packages: they lie in the archive, not in the tree.
 		"--skip=download/empty", "--skip=essential/unlink", "--skip=cleanup/apt/cache",
-		`--setup-hook=mkdir -p "$1/var/cache/apt/archives" && mount --bind "` + d.archive + `" "$1/var/cache/apt/archives"`,
+		`--setup-hook=mkdir -p "$1/var/cache/apt/archives" && mount --bind "$OVENBIRD_ARCHIVE" "$1/var/cache/apt/archives"`,
 		`--customize-hook=umount "$1/var/cache/apt/archives"`,
 		// A power cut during the bake throws the tree away anyhow.
 		`--dpkgopt=force-unsafe-io`,
@@ -90,7 +90,7 @@ func (d debootstrap) run(ctx context.Context) error {
 	defer lock.Close()
 	script := `umask 022; mount --make-rprivate / && mount -t proc proc /proc && "$0" "$@" &&: ; exit $?`
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", script, d.program}, d.arguments()...)...)
-	cmd.Env = append(tree.Environment(), "TMPDIR="+d.scratch)
+	cmd.Env = append(tree.Environment(), "TMPDIR="+d.scratch, "OVENBIRD_ARCHIVE="+d.archive)
 	cmd.Dir = "/"
 	tree.Isolate(cmd)
 	return run(ctx, cmd, "mmdebstrap")

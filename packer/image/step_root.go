@@ -25,7 +25,7 @@ var maskedUnits = []string{
 	"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
 	"e2scrub_all.timer", "e2scrub_reap.service",
 	// Consoles, as nobody can log in.
-	"getty@tty1.service", "getty-static.service", "systemd-user-sessions.service",
+	"getty@tty1.service", "getty-static.service",
 	// Nothing waits for the network as a whole: the agent tries until it answers.
 	"systemd-networkd-wait-online.service", "systemd-networkd-persistent-storage.service",
 	// Set-up from credentials and the kernel's command line.
@@ -33,8 +33,7 @@ var maskedUnits = []string{
 	// Modules and file systems that load or are mounted when something uses them.
 	"modprobe@configfs.service", "modprobe@dm_mod.service", "modprobe@drm.service",
 	"modprobe@efi_pstore.service", "modprobe@fuse.service", "modprobe@loop.service",
-	"sys-fs-fuse-connections.mount", "sys-kernel-config.mount",
-	"sys-kernel-debug.mount", "sys-kernel-tracing.mount", "dev-hugepages.mount", "dev-mqueue.mount",
+	"sys-fs-fuse-connections.mount", "sys-kernel-config.mount", "dev-mqueue.mount",
 	"proc-sys-fs-binfmt_misc.automount", "systemd-binfmt.service",
 	"systemd-pstore.service", "remote-fs.target",
 }

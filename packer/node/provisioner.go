@@ -38,7 +38,7 @@ func (p *Provisioner) Prepare(raws ...any) error { return p.config.prepare(raws.
 // Provision makes the machine a node.
 func (p *Provisioner) Provision(ctx context.Context, ui packersdk.Ui, comm packersdk.Communicator, _ map[string]any) error {
 	machine := remote{comm: comm, stage: "/tmp/ovenbird-node-" + uuid.NewString()}
-	if _, err := machine.run(ctx, "mkdir -m 700 "+quote(machine.stage)); err != nil {
+	if _, err := machine.run(ctx, "mkdir", "mkdir -m 700 "+quote(machine.stage)); err != nil {
 		return err
 	}
 	if err := p.prepareMachine(ctx, ui, &machine); err != nil {
@@ -50,7 +50,7 @@ func (p *Provisioner) Provision(ctx context.Context, ui packersdk.Ui, comm packe
 	if err := p.importImages(ctx, ui, machine); err != nil {
 		return err
 	}
-	_, err := machine.run(ctx, machine.root+"rm -rf "+quote(machine.stage))
+	_, err := machine.run(ctx, "rm", machine.root+"rm -rf "+quote(machine.stage))
 	return err
 }
 

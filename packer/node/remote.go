@@ -24,8 +24,7 @@ type remote struct {
 	root  string // what to put before a command that needs root
 }
 
-// script runs one of our scripts there, with the staging directory as first argument.
-// A failure carries the end of what it said.
+// script runs one of our scripts there. A failure carries the end of what it said.
 func (r remote) script(ctx context.Context, name string, args ...string) (string, error) {
 	content, err := scripts.ReadFile("scripts/" + name)
 	if err != nil {
@@ -39,27 +38,27 @@ func (r remote) script(ctx context.Context, name string, args ...string) (string
 	for i := range words {
 		words[i] = quote(words[i])
 	}
-	return r.run(ctx, r.root+strings.Join(words, " "))
+	return r.run(ctx, name, r.root+strings.Join(words, " "))
 }
 
-// run runs a shell command there and returns its output.
-func (r remote) run(ctx context.Context, command string) (string, error) {
+// run runs a shell command there, called doing in errors, and returns its output.
+func (r remote) run(ctx context.Context, doing, command string) (string, error) {
 	var stdout, stderr output
 	cmd := &packersdk.RemoteCmd{Command: command, Stdout: &stdout, Stderr: &stderr}
 	if err := r.comm.Start(ctx, cmd); err != nil {
-		return "", fmt.Errorf("run %q on the machine: %w", command, err)
+		return "", fmt.Errorf("run %s on the machine: %w", doing, err)
 	}
 	exited := make(chan int, 1)
 	go func() { exited <- cmd.Wait() }()
 	select {
 	case <-ctx.Done():
-		return "", fmt.Errorf("run %q on the machine: %w", command, context.Cause(ctx))
+		return "", fmt.Errorf("run %s on the machine: %w", doing, context.Cause(ctx))
 	case status := <-exited:
 		if status == packersdk.CmdDisconnect {
-			return "", fmt.Errorf("run %q on the machine: the connection was lost", command)
+			return "", fmt.Errorf("run %s on the machine: the connection was lost", doing)
 		}
 		if status != 0 {
-			return "", fmt.Errorf("run %q on the machine: exit status %d: %s", command, status, strings.TrimSpace(stderr.String()))
+			return "", fmt.Errorf("run %s on the machine: exit status %d: %s", doing, status, strings.TrimSpace(stderr.String()))
 		}
 		return stdout.String(), nil
 	}

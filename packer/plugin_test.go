@@ -1,0 +1,101 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// packer is a Packer to drive the plugin with: the one on PATH, or one built by us.
+func packer(t *testing.T) string {
+	t.Helper()
+	if found, err := exec.LookPath("packer"); err == nil {
+		return found
+	}
+	built, _ := filepath.Glob("../dist/components/packer/*/packer")
+	if len(built) == 0 {
+		t.Skip("there is no packer; run make components")
+	}
+	found, err := filepath.Abs(built[len(built)-1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// install builds the plugin and lays it out as a release is, and returns the
+// environment that Packer finds it with.
+func install(t *testing.T) []string {
+	t.Helper()
+	state, binary := t.TempDir(), filepath.Join(t.TempDir(), "packer-plugin-ovenbird")
+	build := exec.Command("go", "build", "-o", binary, "-ldflags", "-X github.com/ovenbird-dev/ovenbird/internal/cli.release=0.1.0", ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the plugin: %v\n%s", err, out)
+	}
+	script := exec.Command("../scripts/plugin", binary)
+	script.Env = append(os.Environ(), "OVENBIRD_STATE_DIR="+state)
+	path, err := script.Output()
+	if err != nil {
+		t.Fatalf("scripts/plugin: %v", err)
+	}
+	return append(os.Environ(),
+		"PACKER_PLUGIN_PATH="+strings.TrimSpace(string(path)), "PACKER_CONFIG_DIR="+state,
+		"CHECKPOINT_DISABLE=1", "PACKER_NO_COLOR=1",
+		"HTTPS_PROXY=http://127.0.0.1:9", "HTTP_PROXY=http://127.0.0.1:9", // offline
+	)
+}
+
+// laidOut returns template variables that name components and an agent of no content.
+func laidOut(t *testing.T) []string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, program := range []string{
+		"kubernetes/1.37.2/kubelet", "kubernetes/1.37.2/kube-proxy", "kubernetes/1.37.2/pause",
+		"containerd/2.4.2/containerd", "containerd/2.4.2/containerd-shim-runc-v2", "containerd/2.4.2/ctr", "runc/1.5.2/runc",
+		"cni-plugins/1.9.1/bridge", "cni-plugins/1.9.1/host-local", "cni-plugins/1.9.1/loopback", "cni-plugins/1.9.1/portmap",
+		"coredns/1.15.0/coredns", "agent",
+	} {
+		path := filepath.Join(dir, program)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return []string{"-var", "components_dir=" + dir, "-var", "agent_path=" + filepath.Join(dir, "agent"), "-var", "output=" + filepath.Join(dir, "out")}
+}
+
+func TestPackerTakesThePluginAndTheTemplateOffline(t *testing.T) {
+	program, env, vars := packer(t), install(t), laidOut(t)
+	const template = "templates/node.pkr.hcl"
+	for _, test := range []struct {
+		name string
+		args []string
+		want string // in the output of a failure; empty: success
+	}{
+		{"init", []string{"init", template}, ""},
+		{"a complete template", append([]string{"validate", "-var", "kubernetes_version=1.37.2"}, append(vars, template)...), ""},
+		{"no Kubernetes version", append([]string{"validate"}, append(vars, template)...), "kubernetes_version: must be set, for example to 1.37.2"},
+		{"an unknown Kubernetes version", append([]string{"validate", "-var", "kubernetes_version=1.2.3"}, append(vars, template)...), "kubernetes_version: there is no Kubernetes 1.2.3"},
+		{"a wrong size", append([]string{"validate", "-var", "kubernetes_version=1.37.2", "-var", "disk_size=6GB"}, append(vars, template)...), `disk_size: "6GB" is not a size`},
+		{"a template that is formatted", []string{"fmt", "-check", template}, ""},
+	} {
+		// Packer speaks to plugins in one of two encodings.
+		for _, gob := range []string{"0", "1"} {
+			t.Run(test.name+", gob "+gob, func(t *testing.T) {
+				cmd := exec.Command(program, test.args...)
+				cmd.Env = append(env, "PACKER_FORCE_GOB="+gob)
+				out, err := cmd.CombinedOutput()
+				if test.want == "" && err != nil {
+					t.Errorf("packer %s: %v\n%s", strings.Join(test.args, " "), err, out)
+				}
+				if test.want != "" && (err == nil || !strings.Contains(string(out), test.want)) {
+					t.Errorf("packer %s: %v, want %q in\n%s", strings.Join(test.args, " "), err, test.want, out)
+				}
+			})
+		}
+	}
+}
