@@ -45,13 +45,13 @@ func openStore(ctx context.Context, stateDir string, release component.Release, 
 	if err != nil {
 		return nil, err
 	}
-	ports, err := cluster.EnsurePorts(filepath.Join(dir, "ports.json"), []string{"etcd", "etcd-peer"}, len(running) == 0, nil)
+	ports, err := cluster.EnsurePorts(filepath.Join(dir, "ports.json"), []string{"etcd", "etcd-peer", "etcd-http"}, len(running) == 0, nil)
 	if err != nil {
 		return nil, err
 	}
 	etcd := component.Store{
 		Name: "registry", Version: release.Etcd, Path: filepath.Join(release.EtcdDir, "etcd"),
-		DataDir: filepath.Join(dir, "etcd"), KeyDir: s.keyDir, Port: ports["etcd"], Peer: ports["etcd-peer"], Compact: compactAfter,
+		DataDir: filepath.Join(dir, "etcd"), KeyDir: s.keyDir, Port: ports["etcd"], Peer: ports["etcd-peer"], HTTP: ports["etcd-http"], Compact: compactAfter,
 	}.Component()
 
 	s.supervisor = supervise.New(runDir, supervise.Production(), log)

@@ -57,7 +57,7 @@ func (s Site) describe(c registry.Cluster, idle bool) (component.Cluster, error)
 		return component.Cluster{}, fmt.Errorf("make cluster directory: %w", err)
 	}
 	ports, err := EnsurePorts(filepath.Join(dir, portsFile),
-		[]string{component.Etcd, "etcd-peer", component.ControllerManager, component.Scheduler}, idle, portsOfOthers(s.StateDir, c.Name))
+		[]string{component.Etcd, "etcd-peer", "etcd-http", component.ControllerManager, component.Scheduler}, idle, portsOfOthers(s.StateDir, c.Name))
 	if err != nil {
 		return component.Cluster{}, err
 	}
@@ -69,7 +69,7 @@ func (s Site) describe(c registry.Cluster, idle bool) (component.Cluster, error)
 		Name: c.Name, Release: release, Dir: dir,
 		Address: s.Address, Port: uint16(c.Port), ServiceCIDR: service, PodCIDR: pods,
 		Local: component.LocalPorts{
-			Etcd: ports[component.Etcd], EtcdPeer: ports["etcd-peer"],
+			Etcd: ports[component.Etcd], EtcdPeer: ports["etcd-peer"], EtcdHTTP: ports["etcd-http"],
 			ControllerManager: ports[component.ControllerManager], Scheduler: ports[component.Scheduler],
 		},
 		Webhook:       component.TokenWebhook{URL: s.WebhookURL + "/clusters/" + c.Name + "/tokenreview", Authority: s.WebhookAuthorityFile},

@@ -35,10 +35,11 @@ type Cluster struct {
 
 // LocalPorts are the ports on 127.0.0.1 that a cluster's components listen on.
 type LocalPorts struct {
-	Etcd              uint16 `json:"etcd"`
-	EtcdPeer          uint16 `json:"etcdPeer"`
-	ControllerManager uint16 `json:"controllerManager"`
-	Scheduler         uint16 `json:"scheduler"`
+	Etcd              uint16
+	EtcdPeer          uint16
+	EtcdHTTP          uint16 // health and metrics
+	ControllerManager uint16
+	Scheduler         uint16
 }
 
 // TokenWebhook is where the API server sends bearer tokens that it cannot verify itself.

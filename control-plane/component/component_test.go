@@ -28,7 +28,7 @@ func blue() Cluster {
 		Address: netip.MustParseAddr("10.0.0.10"), Port: 6443,
 		ServiceCIDR:   netip.MustParsePrefix("172.20.0.0/16"),
 		PodCIDR:       netip.MustParsePrefix("10.244.0.0/16"),
-		Local:         LocalPorts{Etcd: 20001, EtcdPeer: 20002, ControllerManager: 20003, Scheduler: 20004},
+		Local:         LocalPorts{Etcd: 20001, EtcdPeer: 20002, EtcdHTTP: 20003, ControllerManager: 20004, Scheduler: 20005},
 		Webhook:       TokenWebhook{URL: "https://127.0.0.1:20000/clusters/blue/tokenreview", Authority: "/state/pki/service.crt"},
 		EncryptionKey: base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32)),
 	}

@@ -15,6 +15,7 @@ type Store struct {
 	KeyDir  string
 	Port    uint16
 	Peer    uint16
+	HTTP    uint16
 	// Compact forgets old revisions after a while. A cluster's API server does so itself.
 	Compact time.Duration
 }
@@ -25,15 +26,18 @@ const storeQuota = 8 << 30
 // Component describes the process.
 func (s Store) Component() Component {
 	key := func(name string) string { return filepath.Join(s.KeyDir, name) }
-	client, peer := "https://"+loopback(s.Port), "https://"+loopback(s.Peer)
+	client, peer, health := "https://"+loopback(s.Port), "https://"+loopback(s.Peer), "https://"+loopback(s.HTTP)
 	args := []string{
-		option("name", "default"),
+		option("name", "local"),
 		option("data-dir", s.DataDir),
 		option("listen-client-urls", client),
 		option("advertise-client-urls", client),
+		// On one port with gRPC, HTTP would have gRPC served by a slower server, whose
+		// watches starve under load (etcd-io/etcd#15402).
+		option("listen-client-http-urls", health),
 		option("listen-peer-urls", peer),
 		option("initial-advertise-peer-urls", peer),
-		option("initial-cluster", "default="+peer),
+		option("initial-cluster", "local="+peer),
 		option("cert-file", key("etcd-server.pem")),
 		option("key-file", key("etcd-server.pem")),
 		option("trusted-ca-file", key("etcd-ca.crt")),
@@ -51,9 +55,9 @@ func (s Store) Component() Component {
 	}
 	return Component{
 		Name: s.Name, Version: s.Version, Path: s.Path, Args: args, DataDir: s.DataDir,
-		Ports: []Port{{"client", loopback(s.Port)}, {"peer", loopback(s.Peer)}},
+		Ports: []Port{{"client", loopback(s.Port)}, {"peer", loopback(s.Peer)}, {"http", loopback(s.HTTP)}},
 		Probe: Probe{
-			Ready: client + "/readyz", Live: client + "/livez",
+			Ready: health + "/readyz", Live: health + "/livez",
 			Authority: key("etcd-ca.crt"), Certificate: key("etcd-client.pem"),
 			StartTimeout: startTimeout,
 		},
@@ -63,6 +67,6 @@ func (s Store) Component() Component {
 func (c Cluster) etcd() Component {
 	return Store{
 		Name: Etcd, Version: c.Release.Etcd, Path: filepath.Join(c.Release.EtcdDir, "etcd"),
-		DataDir: c.file("etcd"), KeyDir: c.file("pki"), Port: c.Local.Etcd, Peer: c.Local.EtcdPeer,
+		DataDir: c.file("etcd"), KeyDir: c.file("pki"), Port: c.Local.Etcd, Peer: c.Local.EtcdPeer, HTTP: c.Local.EtcdHTTP,
 	}.Component()
 }
