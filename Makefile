@@ -7,7 +7,11 @@ RELEASE := 0.1.0
 CLI     := github.com/ovenbird-dev/ovenbird/internal/cli
 LDFLAGS := -s -w -X $(CLI).release=$(RELEASE) -X $(CLI).commit=$(COMMIT) \
            -X $(CLI).components=$(shell scripts/components --versions)
-GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+GOBUILD := go build -ldflags '$(LDFLAGS)'
+
+# The same for building and testing, so that one fills the build cache for the other.
+export CGO_ENABLED := 0
+export GOFLAGS := $(shell go env GOFLAGS) -trimpath
 
 UNIT_PACKAGES = $(shell go list ./... | grep -v /test/e2e)
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
