@@ -104,6 +104,9 @@ func commandLine(extra []string) string {
 		"panic=10",           // a node that cannot boot must not hang for ever
 		"systemd.gpt_auto=0", // fstab says all there is to mount
 		"systemd.getty_auto=0",
+		// The console is for the agent's lines. systemd would animate a line for as long
+		// as the agent's start job runs, which is until the node is Ready.
+		"systemd.show_status=error",
 		"nvme_core.io_timeout=4294967295", // EBS: "Amazon EBS volumes and NVMe on Linux instances"
 	}
 	return strings.Join(append(args, extra...), " ")
