@@ -81,14 +81,15 @@ func (w *worker) run(ctx context.Context) {
 			return
 		}
 		pause := refresh
-		if err != nil {
+		switch {
+		case err != nil:
 			pause = w.retryAfter()
 			w.log.Warn("cluster is not as it should be", zap.Error(err), zap.Duration("next_look_in", pause))
-		} else {
+		case w.unsaid:
+			pause = reportPause
+			fallthrough
+		default:
 			w.failures = 0
-		}
-		if w.unsaid {
-			pause = min(pause, reportPause)
 		}
 		if !w.await(ctx, changed, pause) {
 			return
@@ -220,6 +221,10 @@ func (w *worker) waiting(ctx context.Context, c registry.Cluster, states []super
 		if state.Phase == supervise.Backoff || state.Phase == supervise.Unready {
 			reasons = append(reasons, fmt.Sprintf("%s is down: %s", state.Name, state.Message))
 		}
+	}
+	// That an ACTIVE cluster's processes are being found again is no news to anybody.
+	if len(reasons) == 0 && c.Status.Phase == registry.PhaseActive {
+		return nil
 	}
 	if len(reasons) == 0 {
 		for _, state := range states {

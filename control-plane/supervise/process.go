@@ -153,13 +153,18 @@ func (p *process) ending() string {
 	return "ended"
 }
 
-func stopPID(pid int, grace time.Duration) error {
+// stopMarked ends the process pid if it is still the one that carries the marker of name,
+// and not another that got its number since.
+func stopMarked(pid int, name string, grace time.Duration) error {
 	p, err := attach(pid)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	if markerOf(pid) != name {
+		return nil
 	}
 	return p.terminate(grace)
 }
@@ -192,7 +197,7 @@ func StopAll(ctx context.Context, dir string, grace time.Duration) ([]string, er
 		if err := ctx.Err(); err != nil {
 			return stopped, fmt.Errorf("stop %s: %w", v.name, err)
 		}
-		if err := stopPID(v.pid, grace); err != nil {
+		if err := stopMarked(v.pid, v.name, grace); err != nil {
 			return stopped, fmt.Errorf("stop %s: %w", v.name, err)
 		}
 		if err := os.Remove(v.name + ".pid"); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -68,15 +68,24 @@ func marked(dir string) (map[string][]int, error) {
 		if err != nil {
 			continue
 		}
-		environ, err := os.ReadFile("/proc/" + entry.Name() + "/environ")
-		if err != nil {
-			continue // it has ended meanwhile, or it is another user's and so not ours
-		}
-		for variable := range bytes.SplitSeq(environ, []byte{0}) {
-			if value, ok := bytes.CutPrefix(variable, []byte(marker+"=")); ok && bytes.HasPrefix(value, []byte(dir+"/")) {
-				found[string(value)] = append(found[string(value)], pid)
-			}
+		if name := markerOf(pid); strings.HasPrefix(name, dir+"/") {
+			found[name] = append(found[name], pid)
 		}
 	}
 	return found, nil
+}
+
+// markerOf returns the value of a process's marker. It is "" when the process has none, has
+// ended meanwhile, or is another user's.
+func markerOf(pid int) string {
+	environ, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return ""
+	}
+	for variable := range bytes.SplitSeq(environ, []byte{0}) {
+		if value, ok := bytes.CutPrefix(variable, []byte(marker+"=")); ok {
+			return string(value)
+		}
+	}
+	return ""
 }

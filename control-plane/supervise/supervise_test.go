@@ -295,6 +295,23 @@ func TestASecondSupervisorAdoptsOnlyWhatRunsAsWanted(t *testing.T) {
 	}
 }
 
+func TestAProcessThatGotTheNumberOfAnotherIsLeftAlone(t *testing.T) {
+	innocent := exec.Command("sleep", "60")
+	if err := innocent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = innocent.Process.Kill()
+		_ = innocent.Wait()
+	}()
+	if err := stopMarked(innocent.Process.Pid, "/run/helper", 0); err != nil {
+		t.Fatal(err)
+	}
+	if !alive(innocent.Process.Pid) {
+		t.Error("it was stopped")
+	}
+}
+
 func TestAwaitSaysWhatIsMissing(t *testing.T) {
 	b := newBench(t, quick())
 	b.write("refuse", "")

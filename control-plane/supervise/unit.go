@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
@@ -89,8 +90,8 @@ func (u *unit) inherit(orphans []int) (*process, error) {
 		if p != nil && pid == p.pid {
 			continue
 		}
-		u.log.Warn("stop a process that nobody recorded", zap.Int("pid", pid))
-		if err := stopPID(pid, grace); err != nil {
+		u.log.Warn("stop what is left of the component", zap.Int("pid", pid))
+		if err := stopMarked(pid, filepath.Join(u.supervisor.dir, u.component.Name), grace); err != nil {
 			return nil, err
 		}
 	}
