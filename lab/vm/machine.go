@@ -32,8 +32,8 @@ func (h Hypervisor) Adopt(ctx context.Context, dir string) (*Machine, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	machine, err := connect(ctx, dir, nil)
-	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) || errors.Is(err, errClosed) {
-		return nil, fmt.Errorf("%w in %s", ErrNotRunning, dir)
+	if errors.Is(err, errClosed) {
+		err = ErrNotRunning // it ended just now
 	}
 	if err != nil {
 		return nil, fmt.Errorf("take over the virtual machine in %s: %w", dir, err)
@@ -42,7 +42,8 @@ func (h Hypervisor) Adopt(ctx context.Context, dir string) (*Machine, error) {
 }
 
 // connect greets the QEMU that listens in dir. A connection that is refused proves that
-// no process has the socket. Once ended is closed there is nobody to wait for.
+// no process has the socket. Once ended is closed there is nobody to wait for. When
+// connect fails it leaves QEMU as it is.
 func connect(ctx context.Context, dir string, ended <-chan struct{}) (*Machine, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -55,12 +56,7 @@ func connect(ctx context.Context, dir string, ended <-chan struct{}) (*Machine, 
 			}
 		}()
 	}
-	parent, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = parent.Close() }()
-	conn, err := net.DialUnix("unix", nil, socketAddr(parent))
+	conn, err := dial(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -77,14 +73,34 @@ func connect(ctx context.Context, dir string, ended <-chan struct{}) (*Machine, 
 		return nil, err
 	}
 	m := &Machine{dir: dir, qmp: control, process: process, halted: make(chan struct{}), gone: make(chan struct{})}
-	go m.watch() //nolint:gosec,contextcheck // it outlives ctx, as the machine does
 	// A guest that powered off while nobody listened tells no more.
 	if _, err := m.look(ctx); err != nil {
-		m.Kill()
-		<-m.gone
+		_ = conn.Close()
+		process.Close()
 		return nil, err
 	}
+	go m.watch() //nolint:gosec,contextcheck // it outlives ctx, as the machine does
 	return m, nil
+}
+
+// dial connects to the control socket in dir; ErrNotRunning when nobody listens there.
+func dial(dir string) (net.Conn, error) {
+	parent, err := os.Open(dir)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, ErrNotRunning
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = parent.Close() }()
+	conn, err := net.DialUnix("unix", nil, socketAddr(parent))
+	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
+		return nil, ErrNotRunning
+	}
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
 }
 
 // findProcess opens the QEMU of dir. QEMU writes its pidfile before it greets, and runs in

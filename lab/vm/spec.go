@@ -16,7 +16,7 @@ type Spec struct {
 	Volume    string // vol-..., which the guest finds as the drive's serial number
 	VolumeGiB int    // 0: as large as the image
 	Type      string // t3.medium, ...: the guest's DMI product name
-	VCPUs     int    // even, as EC2's are: two threads a core
+	VCPUs     int
 	MemoryMiB int
 	MAC       net.HardwareAddr
 	Tap       string // the interface that QEMU makes for the guest's first network device
@@ -65,7 +65,8 @@ func (s Spec) arguments(accelerator, firmware string) []string {
 		// a restart of the lab. Any other end of the process is a crash.
 		"-action", "shutdown=pause",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-smp", fmt.Sprintf("%d,sockets=1,cores=%d,threads=2", s.VCPUs, s.VCPUs/2),
+		// Cores, not EC2's two threads a core: QEMU's AMD models have no threads.
+		"-smp", fmt.Sprintf("%d,sockets=1,cores=%d,threads=1", s.VCPUs, s.VCPUs),
 		"-m", fmt.Sprintf("%dM", s.MemoryMiB),
 		"-uuid", s.uuid().String(),
 		"-smbios", "type=1,manufacturer=Amazon EC2,product="+s.Type+",serial="+s.uuid().String(),

@@ -117,6 +117,22 @@ func TestAMachineIsStartedAdoptedAndKilled(t *testing.T) {
 	// As when the lab's daemon dies: the kernel closes its connection.
 	_ = first.qmp.conn.Close()
 
+	cutShort, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := h.Adopt(cutShort, dir); err == nil || errors.Is(err, ErrNotRunning) {
+		t.Errorf("adopt cut short: %v", err)
+	}
+	hidden := filepath.Join(dir, "hidden")
+	if err := os.Rename(filepath.Join(dir, pidFile), hidden); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Adopt(ctx, dir); err == nil || errors.Is(err, ErrNotRunning) {
+		t.Errorf("adopt without the pidfile: %v", err)
+	}
+	if err := os.Rename(hidden, filepath.Join(dir, pidFile)); err != nil {
+		t.Fatal(err)
+	}
+
 	second, err := h.Adopt(ctx, dir)
 	if err != nil {
 		t.Fatal(err)
