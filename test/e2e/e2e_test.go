@@ -8,7 +8,9 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +60,7 @@ func TestOneMachine(t *testing.T) {
 		}
 	})
 	t.Run("the AWS CLI lists and describes the cluster", func(t *testing.T) { checkAWSCLI(t, l) })
+	t.Run("a mistake is a line that names it", func(t *testing.T) { checkMistakes(t, l) })
 	t.Run("a second make up changes nothing", func(t *testing.T) {
 		started := time.Now()
 		l.up(t)
@@ -78,6 +81,7 @@ func TestOneMachine(t *testing.T) {
 		}
 	})
 	t.Run("a node that asks for another's name is refused", func(t *testing.T) { checkForeignNames(ctx, t, l, first, second) })
+	t.Run("a deleted cluster leaves no process and no file", func(t *testing.T) { checkDelete(t, l) })
 	t.Run("down leaves nothing", func(t *testing.T) {
 		l.down(t)
 		checkNothingLeft(t, l)
@@ -183,6 +187,9 @@ func checkServices(ctx context.Context, t *testing.T, l *lab, node string) {
 
 func checkAWSCLI(t *testing.T, l *lab) {
 	if _, err := exec.LookPath("aws"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("the AWS CLI is not installed")
+		}
 		t.Skip("the AWS CLI is not installed")
 	}
 	if out := l.run(t, time.Minute, "aws", "eks", "list-clusters", "--query", "clusters", "--output", "text"); strings.TrimSpace(out) != clusterName {
@@ -197,7 +204,7 @@ func checkAWSCLI(t *testing.T, l *lab) {
 // startSecondNode starts another instance with the same user-data and waits for its Node.
 func startSecondNode(ctx context.Context, t *testing.T, l *lab, first string) string {
 	t.Helper()
-	l.run(t, 2*time.Minute, "scripts/add-node")
+	l.run(t, 10*time.Minute, "scripts/add-node")
 	nodes, err := l.client(t).CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -209,6 +216,17 @@ func startSecondNode(ctx context.Context, t *testing.T, l *lab, first string) st
 	}
 	t.Fatalf("no second node among %d", len(nodes.Items))
 	return ""
+}
+
+func checkDelete(t *testing.T, l *lab) {
+	l.run(t, 3*time.Minute, "bin/ovenbird", "cluster", "delete", clusterName, "--wait")
+	clusters := filepath.Join(l.state, "control-plane", "clusters")
+	if left, err := os.ReadDir(clusters); err == nil && len(left) > 0 {
+		t.Errorf("files left in %s: %v", clusters, left)
+	}
+	if out, _ := exec.Command("pgrep", "-af", clusters).Output(); len(out) > 0 {
+		t.Errorf("processes left:\n%s", out)
+	}
 }
 
 func checkNothingLeft(t *testing.T, l *lab) {

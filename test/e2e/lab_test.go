@@ -56,6 +56,16 @@ func startLab(t *testing.T) *lab {
 	return l
 }
 
+// value is one variable of the lab's environment.
+func (l *lab) value(name string) string {
+	for _, pair := range l.env {
+		if value, ok := strings.CutPrefix(pair, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
 func (l *lab) up(t *testing.T) string {
 	t.Helper()
 	return l.run(t, 15*time.Minute, "scripts/up")
@@ -121,8 +131,8 @@ func (l *lab) client(t *testing.T) *kubernetes.Clientset {
 // keepLogs prints the ends of the logs that explain a failure.
 func (l *lab) keepLogs(t *testing.T) {
 	var logs []string
-	for _, pattern := range []string{"logs/*.log", "lab/*.log", "lab/instances/*/console.log", "lab/instances/*/qemu.log",
-		"control-plane/*.log", "control-plane/clusters/*/logs/*.log"} {
+	for _, pattern := range []string{"logs/*.log", "lab/log/*.log", "lab/instances/*/console.log", "lab/instances/*/qemu.log",
+		"control-plane/*.log", "control-plane/clusters/*/run/*.log"} {
 		found, _ := filepath.Glob(filepath.Join(l.state, pattern))
 		logs = append(logs, found...)
 	}

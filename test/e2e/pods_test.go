@@ -11,18 +11,17 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/remotecommand"
 	toolswatch "k8s.io/client-go/tools/watch"
-
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 )
 
 // testImage is baked into the node: a shell, wget, nslookup and httpd.
-const testImage = "localhost/ovenbird/busybox:latest"
+const testImage = "localhost/ovenbird/busybox:1.37.0"
 
 // startPod creates a pod on a node and waits until it is Ready.
 func startPod(t *testing.T, client kubernetes.Interface, pod *corev1.Pod) *corev1.Pod {
