@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -231,15 +230,14 @@ func checkDelete(t *testing.T, l *lab) {
 
 func checkNothingLeft(t *testing.T, l *lab) {
 	t.Helper()
-	for _, leftover := range []struct{ what, command string }{
-		{"a network namespace", "ip netns list | grep -w " + l.name},
-		{"a mount", "grep -F " + l.state + " /proc/mounts; grep -w /run/netns/" + l.name + " /proc/mounts"},
-		{"a process", fmt.Sprintf("pgrep -af '%s'", l.state)},
-		{"state", "find " + l.state + " -mindepth 1"},
+	for what, command := range map[string][]string{
+		"a network namespace": {"sh", "-c", "ip netns list | grep -w " + l.name},
+		"a mount":             {"grep", "-e", l.state, "-e", "/run/netns/" + l.name, "/proc/mounts"},
+		"a process":           {"pgrep", "-af", l.state},
+		"state":               {"find", l.state, "-mindepth", "1"},
 	} {
-		out, _ := exec.Command("sh", "-c", leftover.command).Output()
-		if len(out) > 0 {
-			t.Errorf("left behind, %s:\n%s", leftover.what, out)
+		if out, _ := exec.Command(command[0], command[1:]...).Output(); len(out) > 0 {
+			t.Errorf("left behind, %s:\n%s", what, out)
 		}
 	}
 }
