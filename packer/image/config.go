@@ -27,10 +27,10 @@ type Config struct {
 	// what is in it. A node grows its root file system to its volume at first boot.
 	// Default 6GiB, at least 2GiB, in whole MiB.
 	DiskSize string `mapstructure:"disk_size"`
-	// The Debian archive. Default http://deb.debian.org/debian; packages are checked
-	// against Debian's keys whatever the scheme.
+	// The Debian archive, and with it SecurityMirror. Default: mmdebstrap's own, which are
+	// Debian's. Packages are checked against Debian's keys wherever they come from.
 	Mirror string `mapstructure:"mirror"`
-	// The Debian security archive. Default http://deb.debian.org/debian-security.
+	// The Debian security archive; goes with Mirror.
 	SecurityMirror string `mapstructure:"security_mirror"`
 	// Debian packages to install beside those that a machine needs to boot.
 	ExtraPackages []string `mapstructure:"extra_packages"`
@@ -45,11 +45,7 @@ type Config struct {
 	ctx       interpolate.Context
 }
 
-const (
-	defaultMirror         = "http://deb.debian.org/debian"
-	defaultSecurityMirror = "http://deb.debian.org/debian-security"
-	defaultDiskSize       = "6GiB"
-)
+const defaultDiskSize = "6GiB"
 
 // packageName is Debian's own rule (policy 5.6.7), with an optional architecture.
 var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$`)
@@ -95,13 +91,13 @@ func (c *Config) prepareSize() error {
 }
 
 func (c *Config) prepareSources() error {
-	if c.Mirror == "" {
-		c.Mirror = defaultMirror
-	}
-	if c.SecurityMirror == "" {
-		c.SecurityMirror = defaultSecurityMirror
+	if (c.Mirror == "") != (c.SecurityMirror == "") {
+		return errors.New("mirror, security_mirror: must be set together, or neither")
 	}
 	for field, value := range map[string]string{"mirror": c.Mirror, "security_mirror": c.SecurityMirror} {
+		if value == "" {
+			continue
+		}
 		u, err := url.Parse(value)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			return fmt.Errorf("%s: %q is not an http or https address", field, value)

@@ -30,8 +30,9 @@ func TestATemplateIsChecked(t *testing.T) {
 		{name: "a negative size", fields: map[string]any{"disk_size": "-6GiB"}, want: "disk_size"},
 		{name: "a size that holds nothing", fields: map[string]any{"disk_size": "512MiB"}, want: "disk_size: 512MiB is out of range"},
 		{name: "a size that EBS has not", fields: map[string]any{"disk_size": "17000GiB"}, want: "disk_size: 17000GiB is out of range"},
-		{name: "a mirror that is no address", fields: map[string]any{"mirror": "deb.debian.org"}, want: "mirror: "},
-		{name: "a security mirror of another scheme", fields: map[string]any{"security_mirror": "file:///srv"}, want: "security_mirror: "},
+		{name: "a mirror that is no address", fields: map[string]any{"mirror": "mirror.example", "security_mirror": "http://mirror.example/security"}, want: "mirror: "},
+		{name: "a mirror without its security mirror", fields: map[string]any{"mirror": "http://mirror.example/debian"}, want: "mirror, security_mirror: must be set together"},
+		{name: "a security mirror of another scheme", fields: map[string]any{"mirror": "http://mirror.example/debian", "security_mirror": "file:///srv"}, want: "security_mirror: "},
 		{name: "a package that is an option", fields: map[string]any{"extra_packages": []string{"--force"}}, want: `extra_packages: "--force"`},
 		{name: "two packages in one", fields: map[string]any{"extra_packages": []string{"curl,wget"}}, want: "extra_packages: "},
 		{name: "an empty kernel argument", fields: map[string]any{"kernel_arguments": []string{""}}, want: "kernel_arguments: "},
@@ -68,7 +69,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	if err := c.prepare(map[string]any{"output_directory": "out"}); err != nil {
 		t.Fatal(err)
 	}
-	if c.diskBytes != 6*gib || c.Mirror != defaultMirror || c.SecurityMirror != defaultSecurityMirror || c.CacheDirectory != "/cache/ovenbird" {
+	if c.diskBytes != 6*gib || c.sources() != nil || c.CacheDirectory != "/cache/ovenbird" {
 		t.Errorf("defaults are %+v", c)
 	}
 	if !filepath.IsAbs(c.OutputDirectory) {

@@ -120,8 +120,11 @@ func waitForDirectory(ctx context.Context, dir string) (*os.File, error) {
 	}
 }
 
-// sources are the apt source lines of the machine.
+// sources are the apt source lines of the machine; none leaves the choice to mmdebstrap.
 func (c *Config) sources() []string {
+	if c.Mirror == "" {
+		return nil
+	}
 	return []string{
 		fmt.Sprintf("deb %s %s main", c.Mirror, suite),
 		fmt.Sprintf("deb %s %s-updates main", c.Mirror, suite),

@@ -30,7 +30,7 @@ func checkMistakes(t *testing.T, l *lab) {
 		}
 		return path
 	}
-	unknownField := config("unknown-field", strings.Replace(nodeConfig, "cidr:", "cdir:", 1))
+	unknownField := config("unknown-field", strings.NewReplacer("cidr:", "cdir:", "%CA%", "Zm9v").Replace(nodeConfig))
 	brokenCA := config("broken-ca", strings.Replace(nodeConfig, "%CA%", "bm90IGEgY2VydGlmaWNhdGU=", 1))
 	subnets := l.value("OVENBIRD_SUBNETS")
 	one, _, _ := strings.Cut(subnets, ",")
