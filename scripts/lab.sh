@@ -22,6 +22,8 @@ use_lab() {
   environment=$(lab env)
   eval "$environment"
 }
+# instances lists what runs or is about to: ID and private address.
+instances() { lab status | awk '$1 ~ /^i-/ && ($2 == "pending" || $2 == "running") { print $1, $5 }'; }
 kubectl() { "$kubectl" --kubeconfig "$state/kubeconfig" "$@"; }
 
 [ "$(id -u)" -eq 0 ] || {
