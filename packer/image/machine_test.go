@@ -1,0 +1,66 @@
+package image
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestTheMachineGetsItsFiles(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeMachineFiles(root); err != nil {
+		t.Fatal(err)
+	}
+	fstab, err := os.ReadFile(filepath.Join(root, "etc/fstab"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "PARTUUID=" + strings.ToLower(rootGUID) + " / ext4 "; !strings.HasPrefix(string(fstab), want) || !strings.Contains(string(fstab), "x-systemd.growfs") {
+		t.Errorf("fstab is %q, want it to start with %q and to grow the root", fstab, want)
+	}
+	err = fs.WalkDir(machineFiles, "machine", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := os.Stat(filepath.Join(root, strings.TrimPrefix(name, "machine")))
+		if err != nil || info.Mode().Perm() != 0o644 {
+			t.Errorf("%s: %v, %v, want mode 644", name, info, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTheHostNameComesFromTheLease runs the unit's own command on a lease file.
+func TestTheHostNameComesFromTheLease(t *testing.T) {
+	unit, err := machineFiles.ReadFile("machine/usr/lib/systemd/system/ovenbird-hostname.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, command, _ := strings.Cut(string(unit), "ExecStart=/bin/sh -c '")
+	command, _, _ = strings.Cut(command, "'\n")
+	for _, test := range []struct{ name, lease, want string }{
+		{"a lease with a name", "# private\nADDRESS=10.0.1.5\nHOSTNAME=ip-10-0-1-5\nDOMAINNAME=example\n", "ip-10-0-1-5\n"},
+		{"a lease without a name", "ADDRESS=10.0.1.5\n", "before"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, map[string]string{"leases/2": test.lease, "hostname": "before"})
+			script := strings.NewReplacer("$$", "$", "/run/systemd/netif", dir, "/proc/sys/kernel", dir).Replace(command)
+			if out, err := exec.Command("/bin/sh", "-c", script).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if got, _ := os.ReadFile(filepath.Join(dir, "hostname")); string(got) != test.want {
+				t.Errorf("the host name is %q, want %q", got, test.want)
+			}
+		})
+	}
+}
