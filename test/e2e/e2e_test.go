@@ -75,7 +75,10 @@ func TestOneMachine(t *testing.T) {
 	second := startSecondNode(ctx, t, l, first.Name)
 	t.Run("a pod on the second node resolves names", func(t *testing.T) {
 		startPod(t, client, busybox("second", second, "sleep 3600"))
-		if out, err := l.inPod(t, "second", "nslookup", "kubernetes.default.svc.cluster.local"); err != nil {
+		// The node's own CoreDNS starts at the same time as the pod.
+		out, err := l.inPod(t, "second", "sh", "-c",
+			"for i in $(seq 50); do nslookup kubernetes.default.svc.cluster.local && exit; sleep 1; done; exit 1")
+		if err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
@@ -178,7 +181,7 @@ func checkServices(ctx context.Context, t *testing.T, l *lab, node string) {
 		t.Fatal(err)
 	}
 	out, err := l.inPod(t, "asker", "sh", "-c",
-		"for i in 1 2 3 4 5 6 7 8 9 10; do wget -q -T 3 -O - http://web.default.svc.cluster.local && exit 0; sleep 1; done; nslookup web.default.svc.cluster.local; exit 1")
+		"for i in $(seq 20); do wget -q -T 3 -O - http://web.default.svc.cluster.local && exit 0; sleep 1; done; nslookup web.default.svc.cluster.local; exit 1")
 	if err != nil || strings.TrimSpace(out) != "baked" {
 		t.Errorf("wget through the service: got %q, %v", out, err)
 	}
