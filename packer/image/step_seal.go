@@ -9,12 +9,16 @@ import (
 // sealScript removes what belongs to the build and not to the node: package lists,
 // temporary files, logs, and everything that must differ between two nodes.
 const sealScript = `
+# No password opens root.
+passwd --quiet --lock root
 find /tmp /var/tmp -mindepth 1 -delete
 find /var/log -type f -delete
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb
 rm -rf /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
 rm -f /var/lib/systemd/random-seed /var/lib/dbus/machine-id /var/lib/systemd/credential.secret
 rm -f /etc/.pwd.lock /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid-
+# The build machine's own resolver, kept by the resolved package.
+rm -f /etc/.resolv.conf.systemd-resolved.bak
 rm -f /root/.bash_history /root/.lesshst /root/.wget-hsts
 # All that systemd does at the first boot after an update of /usr is in the image.
 for dir in /etc /var; do
@@ -22,8 +26,6 @@ for dir in /etc /var; do
 done
 # Empty: systemd makes an id at boot without running its first-boot set-up.
 : >/etc/machine-id
-# No password opens root.
-passwd --quiet --lock root
 `
 
 // stepSeal ends the provisioners' access and makes the tree one that any number of
