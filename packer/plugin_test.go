@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -87,7 +88,7 @@ func TestPackerTakesThePluginAndTheTemplateOffline(t *testing.T) {
 		for _, gob := range []string{"0", "1"} {
 			t.Run(test.name+", gob "+gob, func(t *testing.T) {
 				cmd := exec.Command(program, test.args...)
-				cmd.Env = append(env, "PACKER_FORCE_GOB="+gob)
+				cmd.Env = slices.Concat(env, []string{"PACKER_FORCE_GOB=" + gob})
 				out, err := cmd.CombinedOutput()
 				if test.want == "" && err != nil {
 					t.Errorf("packer %s: %v\n%s", strings.Join(test.args, " "), err, out)

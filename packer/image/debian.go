@@ -80,7 +80,7 @@ func (d debootstrap) arguments() []string {
 
 // run lays the system out. Its mounts are its own; the archive is locked meanwhile.
 func (d debootstrap) run(ctx context.Context) error {
-	if err := os.MkdirAll(d.archive, 0o755); err != nil {
+	if err := os.MkdirAll(d.archive, 0o755); err != nil { //nolint:gosec // apt reads it as its own user
 		return fmt.Errorf("keep packages: %w", err)
 	}
 	lock, err := waitForDirectory(ctx, d.archive)
@@ -108,12 +108,12 @@ func waitForDirectory(ctx context.Context, dir string) (*os.File, error) {
 			return f, nil
 		}
 		if err != unix.EWOULDBLOCK {
-			f.Close()
+			_ = f.Close()
 			return nil, err
 		}
 		select {
 		case <-ctx.Done():
-			f.Close()
+			_ = f.Close()
 			return nil, ctx.Err()
 		case <-time.After(500 * time.Millisecond):
 		}

@@ -47,6 +47,7 @@ func newLayout(disk int64) layout {
 
 // table is the partition table of the layout.
 func (l layout) table() *gpt.Table {
+	//nolint:gosec // parseSize bounds every number
 	partition := func(index int, start, size int64, kind gpt.Type, name, guid string) *gpt.Partition {
 		return &gpt.Partition{
 			Index: index,

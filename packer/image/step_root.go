@@ -76,7 +76,7 @@ func (s *stepRoot) Run(ctx context.Context, state multistep.StateBag) multistep.
 // of the disk's file systems comes from the layout itself.
 func writeMachineFiles(root string) error {
 	fstab := fmt.Sprintf("PARTUUID=%s / ext4 defaults,noatime,x-systemd.growfs 0 0\n", strings.ToLower(rootGUID))
-	if err := os.WriteFile(filepath.Join(root, "etc/fstab"), []byte(fstab), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(root, "etc/fstab"), []byte(fstab), 0o644); err != nil { //nolint:gosec // as on any system
 		return fmt.Errorf("write /etc/fstab: %w", err)
 	}
 	return fs.WalkDir(machineFiles, "machine", func(name string, entry fs.DirEntry, err error) error {
@@ -85,13 +85,13 @@ func writeMachineFiles(root string) error {
 		}
 		to := filepath.Join(root, strings.TrimPrefix(name, "machine"))
 		if entry.IsDir() {
-			return os.MkdirAll(to, 0o755)
+			return os.MkdirAll(to, 0o755) //nolint:gosec // as on any system
 		}
 		content, err := machineFiles.ReadFile(name)
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(to, content, 0o644); err != nil {
+		if err := os.WriteFile(to, content, 0o644); err != nil { //nolint:gosec // as on any system
 			return fmt.Errorf("write %s: %w", strings.TrimPrefix(name, "machine"), err)
 		}
 		return nil

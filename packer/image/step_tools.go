@@ -34,7 +34,7 @@ func (s *stepTools) Run(ctx context.Context, state multistep.StateBag) multistep
 // the same time wait for the first; what a killed build has left is removed.
 func (s *stepTools) make(ctx context.Context, dir string) error {
 	parent := filepath.Dir(dir)
-	if err := os.MkdirAll(parent, 0o755); err != nil {
+	if err := os.MkdirAll(parent, 0o755); err != nil { //nolint:gosec // a cache holds no secret
 		return fmt.Errorf("keep the tools: %w", err)
 	}
 	lock, err := waitForDirectory(ctx, parent)

@@ -51,7 +51,7 @@ func (s *stepWorkspace) prepare(state multistep.StateBag) error {
 	if _, err := os.Stat(out); errors.Is(err, os.ErrNotExist) {
 		state.Put("made_output", true)
 	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	if err := os.MkdirAll(out, 0o755); err != nil { //nolint:gosec // an image holds no secret
 		return fmt.Errorf("output_directory: %w", err)
 	}
 	lock, err := lockDirectory(out)
@@ -73,7 +73,7 @@ func (s *stepWorkspace) prepare(state multistep.StateBag) error {
 		s.ui.Say("The root file system comes to lie in " + filepath.Join(s.work, "root"))
 	}
 	// mkdtemp's 0700 would keep the tools' own users out.
-	return os.Chmod(s.work, 0o755)
+	return os.Chmod(s.work, 0o755) //nolint:gosec // it holds no secret
 }
 
 // lockDirectory takes the directory until the file is closed or this process ends.
@@ -83,7 +83,7 @@ func lockDirectory(dir string) (*os.File, error) {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, err
 	}
 	return f, nil
@@ -95,7 +95,7 @@ func (s *stepWorkspace) Cleanup(state multistep.StateBag) {
 		s.removeAll(s.work)
 	}
 	if lock, ok := state.Get("output_lock").(*os.File); ok {
-		lock.Close()
+		_ = lock.Close()
 	}
 	if _, made := state.GetOk("made_output"); made {
 		// Fails, as it should, when the disk is in it.

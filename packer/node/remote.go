@@ -82,7 +82,7 @@ func (r remote) stream(target string, write func(io.Writer) error) error {
 		done <- err
 	}()
 	err := r.upload(target, reader)
-	reader.CloseWithError(errors.New("the upload has ended"))
+	_ = reader.CloseWithError(errors.New("the upload has ended"))
 	if writeErr := <-done; writeErr != nil && err != nil {
 		return errors.Join(writeErr, err)
 	} else if writeErr != nil {

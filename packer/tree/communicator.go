@@ -66,7 +66,7 @@ func (c *Communicator) Start(ctx context.Context, remote *packersdk.RemoteCmd) e
 	}
 	// The command ends with the caller's context or with the build, whichever is first.
 	ctx, stop := context.WithCancel(ctx)
-	context.AfterFunc(c.ctx, stop)
+	context.AfterFunc(c.ctx, stop) //nolint:contextcheck // the second of the two
 	cmd := c.tree.Command(ctx, nil, "/bin/sh", "-c", remote.Command)
 	cmd.Stdout, cmd.Stderr = remote.Stdout, remote.Stderr
 	if err := startWithInput(cmd, remote.Stdin); err != nil {
@@ -161,7 +161,7 @@ func (c *Communicator) UploadDir(dst, src string, exclude []string) error {
 		return fmt.Errorf("upload %s: %w", src, err)
 	}
 	unpackErr := c.run("upload "+src+" to "+dst, archive, nil, "/bin/sh", "-c", `mkdir -p "$1" && exec tar -x -C "$1"`, "upload", dst)
-	archive.Close() // else tar waits for ever for a reader that failed
+	_ = archive.Close() // else tar waits for ever for a reader that failed
 	if err := tar.Wait(); err != nil && unpackErr == nil {
 		return fmt.Errorf("upload %s: %w: %s", src, err, strings.TrimSpace(stderr.String()))
 	}
@@ -175,7 +175,7 @@ func (c *Communicator) Download(src string, w io.Writer) error {
 
 // DownloadDir copies what is in a directory to one of the machine that builds.
 func (c *Communicator) DownloadDir(src, dst string, exclude []string) error {
-	if err := os.MkdirAll(dst, 0o755); err != nil {
+	if err := os.MkdirAll(dst, 0o755); err != nil { //nolint:gosec // the umask decides, as for any download
 		return fmt.Errorf("download %s: %w", src, err)
 	}
 	args := []string{"tar", "-C", src, "-c"}
@@ -194,7 +194,7 @@ func (c *Communicator) DownloadDir(src, dst string, exclude []string) error {
 		return fmt.Errorf("download %s: %w", src, err)
 	}
 	packErr := c.run("download "+src+" to "+dst, nil, archive, append(args, ".")...)
-	archive.Close()
+	_ = archive.Close()
 	if err := tar.Wait(); err != nil && packErr == nil {
 		return fmt.Errorf("download %s to %s: %w: %s", src, dst, err, strings.TrimSpace(stderr.String()))
 	}
