@@ -47,6 +47,8 @@ func (c Cluster) apiServer() Component {
 		option("proxy-client-key-file", c.key(frontProxyClient+".pem")),
 
 		option("profiling", false),
+		// On SIGTERM, send watchers away instead of waiting up to a minute for them to go.
+		option("shutdown-send-retry-after", true),
 	})
 	listen := c.Endpoint()[len("https://"):]
 	return Component{
