@@ -11,7 +11,7 @@ GOBUILD := go build -ldflags '$(LDFLAGS)'
 
 # The same for building and testing, so that one fills the build cache for the other.
 export CGO_ENABLED := 0
-export GOFLAGS := $(shell go env GOFLAGS) -trimpath
+export GOFLAGS := $(shell go env GOFLAGS) -trimpath -buildvcs=false
 
 UNIT_PACKAGES = $(shell go list ./... | grep -v /test/e2e)
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
