@@ -1,5 +1,6 @@
 # Ovenbird: bakes Kubernetes nodes and runs their control plane. `make help` lists the targets.
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 SHELL := /bin/bash
 
 COMMIT  := $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
@@ -76,6 +77,6 @@ lint: ## Run golangci-lint
 	go run $(GOLANGCI_LINT) run ./...
 
 .PHONY: clean
-clean: down ## Remove everything that was built here, the image included
+clean: down ## Remove everything that was built here, the image and the caches included
 	@rm -rf bin dist .ovenbird
-	@rm -rf "$${OVENBIRD_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ovenbird}"
+	@cd "$${OVENBIRD_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/ovenbird}" 2>/dev/null && rm -rf components debs tools || true

@@ -4,6 +4,8 @@
 #   OVENBIRD_LAB      the lab's name, which is its network namespace's too (ovenbird)
 #   OVENBIRD_CLUSTER  the cluster's name (demo)
 #   OVENBIRD_IMAGE    the disk that instances boot from (.ovenbird/image/disk.raw)
+#
+# Relative paths are relative to the repository.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,7 +14,7 @@ lab=${OVENBIRD_LAB:-ovenbird}
 cluster=${OVENBIRD_CLUSTER:-demo}
 image=${OVENBIRD_IMAGE:-.ovenbird/image/disk.raw}
 role=arn:aws:iam::111122223333:role/ovenbird-node
-kubectl=$(ls -d dist/components/kubernetes/*/kubectl 2>/dev/null | sort -V | tail -n 1)
+kubectl=$({ ls -d dist/components/kubernetes/*/kubectl 2>/dev/null || :; } | sort -V | tail -n 1)
 
 step() { scripts/step "$1" "$state/logs/$2.log" "${@:3}"; }
 lab() { bin/ovenbird-lab "$1" --name "$lab" --state-dir "$state/lab" "${@:2}"; }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -59,6 +60,9 @@ func (s *Site) timeCreate(ctx context.Context, name string) (time.Duration, erro
 func (s *Site) timeBare(ctx context.Context, script string) (float64, error) {
 	cmd := exec.CommandContext(ctx, script, s.Binary, s.Components, filepath.Join(s.Dir, "bare"), loopback().String())
 	cmd.Env = s.Command(ctx).Env
+	// The script ends its processes when it is told to end.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
 	var problem strings.Builder
 	cmd.Stderr = &problem
 	output, err := cmd.Output()

@@ -72,5 +72,5 @@ func (c *Config) toolsDirectory() string {
 	return filepath.Join(c.CacheDirectory, "tools", suite+"-"+hex.EncodeToString(sum[:6]))
 }
 
-// Cleanup leaves the tools to the next build; a half-made tree goes with the workspace.
+// Cleanup leaves the tools to the next build; make itself removes a half-made tree.
 func (s *stepTools) Cleanup(multistep.StateBag) {}

@@ -33,7 +33,8 @@ func TestOneMachine(t *testing.T) {
 	}
 	first := nodes.Items[0]
 
-	t.Run("the node runs the pinned Kubernetes and says which instance it is", func(t *testing.T) { checkNode(t, first) })
+	pinned := pinnedVersions(t, l)
+	t.Run("the node runs the pinned versions and says which instance it is", func(t *testing.T) { checkNode(t, first, pinned) })
 	t.Run("every certificate went to the name that asked for it", func(t *testing.T) {
 		requests, err := client.CertificatesV1().CertificateSigningRequests().List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -58,7 +59,7 @@ func TestOneMachine(t *testing.T) {
 			t.Errorf("exec: got %q, %v", out, err)
 		}
 	})
-	t.Run("the AWS CLI lists and describes the cluster", func(t *testing.T) { checkAWSCLI(t, l) })
+	t.Run("the AWS CLI lists and describes the cluster", func(t *testing.T) { checkAWSCLI(t, l, pinned["kubernetes"]) })
 	t.Run("a mistake is a line that names it", func(t *testing.T) { checkMistakes(t, l) })
 	t.Run("a second make up changes nothing", func(t *testing.T) {
 		started := time.Now()
@@ -77,7 +78,7 @@ func TestOneMachine(t *testing.T) {
 		startPod(t, client, busybox("second", second, "sleep 3600"))
 		// The node's own CoreDNS starts at the same time as the pod.
 		out, err := l.inPod(t, "second", "sh", "-c",
-			"for i in $(seq 50); do nslookup kubernetes.default.svc.cluster.local && exit; sleep 1; done; exit 1")
+			"for i in $(seq 25); do nslookup kubernetes.default.svc.cluster.local && exit; sleep 1; done; exit 1")
 		if err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
@@ -90,13 +91,25 @@ func TestOneMachine(t *testing.T) {
 	})
 }
 
-func checkNode(t *testing.T, node corev1.Node) {
-	info := node.Status.NodeInfo
-	if info.KubeletVersion != "v1.37.2" {
-		t.Errorf("kubelet %s, want v1.37.2", info.KubeletVersion)
+// pinnedVersions are those of components/; of several Kubernetes minors, the newest's.
+func pinnedVersions(t *testing.T, l *lab) map[string]string {
+	t.Helper()
+	versions := map[string]string{}
+	for pair := range strings.SplitSeq(strings.TrimSpace(l.run(t, time.Minute, "scripts/components", "--versions")), ",") {
+		// Folders are listed in the order of their minors.
+		name, version, _ := strings.Cut(pair, "=")
+		versions[name] = version
 	}
-	if info.ContainerRuntimeVersion != "containerd://2.4.2" {
-		t.Errorf("container runtime %s, want containerd://2.4.2", info.ContainerRuntimeVersion)
+	return versions
+}
+
+func checkNode(t *testing.T, node corev1.Node, pinned map[string]string) {
+	info := node.Status.NodeInfo
+	if want := "v" + pinned["kubernetes"]; info.KubeletVersion != want {
+		t.Errorf("kubelet %s, want %s", info.KubeletVersion, want)
+	}
+	if want := "containerd://" + pinned["containerd"]; info.ContainerRuntimeVersion != want {
+		t.Errorf("container runtime %s, want %s", info.ContainerRuntimeVersion, want)
 	}
 	if !strings.HasPrefix(node.Spec.ProviderID, "aws:///us-west-2") || !strings.Contains(node.Spec.ProviderID, "/i-") {
 		t.Errorf("provider id %q, want aws:///<zone>/<instance id>", node.Spec.ProviderID)
@@ -181,13 +194,13 @@ func checkServices(ctx context.Context, t *testing.T, l *lab, node string) {
 		t.Fatal(err)
 	}
 	out, err := l.inPod(t, "asker", "sh", "-c",
-		"for i in $(seq 20); do wget -q -T 3 -O - http://web.default.svc.cluster.local && exit 0; sleep 1; done; nslookup web.default.svc.cluster.local; exit 1")
+		"for i in $(seq 10); do wget -q -T 3 -O - http://web.default.svc.cluster.local && exit 0; sleep 1; done; nslookup web.default.svc.cluster.local; exit 1")
 	if err != nil || strings.TrimSpace(out) != "baked" {
 		t.Errorf("wget through the service: got %q, %v", out, err)
 	}
 }
 
-func checkAWSCLI(t *testing.T, l *lab) {
+func checkAWSCLI(t *testing.T, l *lab, kubernetes string) {
 	if _, err := exec.LookPath("aws"); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatal("the AWS CLI is not installed")
@@ -198,7 +211,7 @@ func checkAWSCLI(t *testing.T, l *lab) {
 		t.Errorf("list-clusters: got %q", out)
 	}
 	out := l.run(t, time.Minute, "aws", "eks", "describe-cluster", "--name", clusterName, "--query", "cluster.[name,status,version]", "--output", "text")
-	if got := strings.Fields(out); !slices.Equal(got, []string{clusterName, "ACTIVE", "1.37"}) {
+	if got := strings.Fields(out); !slices.Equal(got, []string{clusterName, "ACTIVE", kubernetes[:strings.LastIndex(kubernetes, ".")]}) {
 		t.Errorf("describe-cluster: got %q", out)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -99,6 +100,10 @@ func (l *lab) try(t *testing.T, limit time.Duration, name string, args ...string
 	cmd.Dir = l.root
 	cmd.Env = append(append(os.Environ(), l.env...),
 		"OVENBIRD_STATE="+l.state, "OVENBIRD_LAB="+l.name, "OVENBIRD_CLUSTER="+clusterName)
+	// Scripts hand a SIGTERM on to what they started.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 20 * time.Second
 	var out, errout bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errout
 	err = cmd.Run()
