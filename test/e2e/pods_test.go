@@ -94,12 +94,13 @@ func (l *lab) inPod(t *testing.T, pod string, command ...string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	var out bytes.Buffer
-	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &out, Stderr: &out})
+	// Two streams are copied at the same time, so they need a buffer each.
+	var stdout, stderr bytes.Buffer
+	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &stdout, Stderr: &stderr})
 	if err != nil {
-		return out.String(), fmt.Errorf("exec %v in %s: %w", command, pod, err)
+		return stdout.String(), fmt.Errorf("exec %v in %s: %w\n%s", command, pod, err, stderr.String())
 	}
-	return out.String(), nil
+	return stdout.String(), nil
 }
 
 // logs returns what a pod printed, through the API server.
