@@ -30,11 +30,16 @@ down: ## Stop and remove the instances, the clusters and the lab
 	@scripts/down
 
 .PHONY: build
-build: ## Compile Ovenbird's own programs into bin/
+build: initrd ## Compile Ovenbird's own programs into bin/
 	@$(GOBUILD) -o bin/ovenbird ./control-plane
 	@$(GOBUILD) -o bin/ovenbird-agent ./agent
 	@$(GOBUILD) -o bin/ovenbird-lab ./lab
 	@$(GOBUILD) -o bin/packer-plugin-ovenbird ./packer
+
+# The program of the image's initrd, which the plugin carries.
+.PHONY: initrd
+initrd:
+	@go build -ldflags '-s -w' -o packer/initrd/program/init ./packer/initrd/init
 
 .PHONY: setup
 setup: ## Install the Debian packages that are missing
@@ -58,7 +63,7 @@ prepare: setup components
 test: prepare unit e2e ## Run every test: unit, integration and end-to-end
 
 .PHONY: unit
-unit: setup components ## Run the unit and integration tests
+unit: setup components initrd ## Run the unit and integration tests
 	go test -p 1 $(UNIT_PACKAGES)
 
 .PHONY: e2e

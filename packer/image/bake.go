@@ -28,10 +28,23 @@ type bake struct {
 	root   tree.Tree          // the machine in the making; stepRoot
 	comm   *tree.Communicator // stepCommunicator
 	kernel string             // its version; stepKernel
+
+	rootHash string // hexadecimal; stepVerity, with a verity root only
 }
 
-func (b *bake) uki() string  { return filepath.Join(b.work, "uki.efi") }
-func (b *bake) disk() string { return filepath.Join(b.work, diskName) }
+// Files in the work directory, which the tools see at toolsWork.
+const (
+	kernelFile = "vmlinuz"
+	initrdFile = "initrd.zst"
+	rootFile   = "root.erofs"
+	verityFile = "root.verity"
+	ukiFile    = "uki.efi"
+)
+
+const toolsWork = "/mnt"
+
+func (b *bake) file(name string) string { return filepath.Join(b.work, name) }
+func (b *bake) disk() string            { return b.file(diskName) }
 
 // step runs one piece of work with progress and puts its error where Packer looks.
 func (b *bake) step(state multistep.StateBag, what string, work func() error) multistep.StepAction {
@@ -42,9 +55,9 @@ func (b *bake) step(state multistep.StateBag, what string, work func() error) mu
 	return multistep.ActionContinue
 }
 
-// inTools runs a program of the tools tree with the work directory at /mnt.
+// inTools runs a program of the tools tree with the work directory at toolsWork.
 func (b *bake) inTools(ctx context.Context, name string, args ...string) error {
-	cmd := b.tools.Command(ctx, []tree.Bind{{Source: b.work, Target: "/mnt"}}, name, args...)
+	cmd := b.tools.Command(ctx, []tree.Bind{{Source: b.work, Target: toolsWork}}, name, args...)
 	return run(ctx, cmd, name)
 }
 
@@ -93,8 +106,9 @@ func (b *bake) artifact(generated any) *Artifact {
 		state: map[string]any{
 			"disk_size":           b.config.diskBytes,
 			"kernel":              b.kernel,
-			"kernel_command_line": commandLine(b.config.KernelArguments),
-			"root_partition_guid": rootGUID,
+			"kernel_command_line": b.commandLine(),
+			"root_filesystem":     b.config.RootFilesystem,
+			"root_hash":           b.rootHash,
 			"generated_data":      generated,
 		},
 	}

@@ -1,7 +1,7 @@
 // Package image is the Packer builder ovenbird-image. It lays a Debian root file system
 // out in a directory, lets provisioners work in it, and packs it into a disk that boots
-// through UEFI: a GPT, an EFI system partition that holds a unified kernel image, and an
-// ext4 root. It starts no virtual machine, attaches no loop device and mounts nothing
+// through UEFI: a GPT, an EFI system partition that holds a unified kernel image, and a
+// root that is read-only and verified, or ext4. It starts no virtual machine, attaches no loop device and mounts nothing
 // that another process can see; a build that fails or is cancelled leaves nothing.
 package image
 
@@ -45,6 +45,8 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		&commonsteps.StepProvision{},
 		&stepSeal{bake},
 		&stepKernel{bake},
+		&stepVerity{bake},
+		&stepUKI{bake},
 		&stepDisk{bake},
 		&stepPublish{bake},
 	}

@@ -24,9 +24,13 @@ type Config struct {
 	// only with -force, and then in one step at the end of a build that succeeded.
 	OutputDirectory string `mapstructure:"output_directory" required:"true"`
 	// The size of the disk, such as 6GiB. The file is sparse: it takes the room of
-	// what is in it. A node grows its root file system to its volume at first boot.
+	// what is in it. A node grows its last partition to its volume at first boot.
 	// Default 6GiB, at least 2GiB, in whole MiB.
 	DiskSize string `mapstructure:"disk_size"`
+	// How the node keeps its root file system: verity (default), compressed, read-only
+	// and verified block by block against a hash that the kernel's command line carries,
+	// with /etc in memory and /var on a partition of its own; or ext4, a writable root.
+	RootFilesystem string `mapstructure:"root_filesystem"`
 	// The Debian archive, and with it SecurityMirror. Default: mmdebstrap's own, which are
 	// Debian's. Packages are checked against Debian's keys wherever they come from.
 	Mirror string `mapstructure:"mirror"`
@@ -47,6 +51,12 @@ type Config struct {
 
 const defaultDiskSize = "6GiB"
 
+// Values of root_filesystem.
+const (
+	rootVerity = "verity"
+	rootExt4   = "ext4"
+)
+
 // packageName is Debian's own rule (policy 5.6.7), with an optional architecture.
 var packageName = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+(:[a-z0-9]+)?$`)
 
@@ -60,7 +70,7 @@ func (c *Config) prepare(raws ...any) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.prepareOutput(), c.prepareSize(), c.prepareSources(), c.prepareCache())
+	return errors.Join(c.prepareOutput(), c.prepareRoot(), c.prepareSize(), c.prepareSources(), c.prepareCache())
 }
 
 func (c *Config) prepareOutput() error {
@@ -74,6 +84,17 @@ func (c *Config) prepareOutput() error {
 	c.OutputDirectory = dir
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return fmt.Errorf("output_directory: %s is not a directory", dir)
+	}
+	return nil
+}
+
+func (c *Config) prepareRoot() error {
+	switch c.RootFilesystem {
+	case "":
+		c.RootFilesystem = rootVerity
+	case rootVerity, rootExt4:
+	default:
+		return fmt.Errorf("root_filesystem: %q is neither %s nor %s", c.RootFilesystem, rootVerity, rootExt4)
 	}
 	return nil
 }

@@ -19,12 +19,13 @@ func TestATemplateIsChecked(t *testing.T) {
 	}{
 		{name: "the least that is needed", fields: map[string]any{"output_directory": "out"}},
 		{name: "everything", fields: map[string]any{
-			"output_directory": "out", "disk_size": "8GiB", "mirror": "https://mirror.example/debian",
+			"output_directory": "out", "disk_size": "8GiB", "root_filesystem": "ext4", "mirror": "https://mirror.example/debian",
 			"security_mirror": "http://mirror.example/security", "extra_packages": []string{"curl", "g++:amd64"},
 			"kernel_arguments": []string{"mitigations=auto"}, "cache_directory": "cache",
 		}},
 		{name: "no output directory", fields: map[string]any{}, want: "output_directory: must be set"},
 		{name: "an output directory that is a file", fields: map[string]any{"output_directory": file}, want: "output_directory: " + file + " is not a directory"},
+		{name: "another root file system", fields: map[string]any{"root_filesystem": "btrfs"}, want: `root_filesystem: "btrfs" is neither verity nor ext4`},
 		{name: "a size without a unit", fields: map[string]any{"disk_size": "6000"}, want: `disk_size: "6000" is not a size`},
 		{name: "a size in another unit", fields: map[string]any{"disk_size": "6GB"}, want: `disk_size: "6GB" is not a size`},
 		{name: "a negative size", fields: map[string]any{"disk_size": "-6GiB"}, want: "disk_size"},
@@ -69,7 +70,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	if err := c.prepare(map[string]any{"output_directory": "out"}); err != nil {
 		t.Fatal(err)
 	}
-	if c.diskBytes != 6*gib || c.sources() != nil || c.CacheDirectory != "/cache/ovenbird" {
+	if c.diskBytes != 6*gib || c.RootFilesystem != rootVerity || c.sources() != nil || c.CacheDirectory != "/cache/ovenbird" {
 		t.Errorf("defaults are %+v", c)
 	}
 	if !filepath.IsAbs(c.OutputDirectory) {

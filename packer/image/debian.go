@@ -21,7 +21,9 @@ const (
 
 // toolPackages are the programs that decide the disk's bytes. They run from a tree of
 // the same Debian as the image, so that the disk does not depend on the build machine.
-var toolPackages = []string{"e2fsprogs", "systemd-boot-efi", "systemd-ukify"}
+var toolPackages = []string{
+	"cryptsetup-bin", "e2fsprogs", "erofs-utils", "sbsigntool", "systemd-boot-efi", "systemd-ukify",
+}
 
 // machinePackages are what a machine needs to boot on EC2 and be a host for containers.
 var machinePackages = []string{

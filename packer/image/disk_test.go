@@ -16,18 +16,44 @@ import (
 
 func TestPartitionsFillTheDiskWithoutOverlap(t *testing.T) {
 	for _, size := range []int64{minDiskSize, 6 * gib, 16384 * gib} {
-		l := newLayout(size)
-		if l.espStart%mib != 0 || l.rootStart%mib != 0 || l.rootSize%mib != 0 {
-			t.Errorf("%d: a partition is not on a MiB: %+v", size, l)
+		verity, err := verityLayout(size, 170*mib+1, 2*mib)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if l.espStart+espSize > l.rootStart {
-			t.Errorf("%d: the partitions overlap: %+v", size, l)
-		}
-		// The second copy of the table takes the last 33 sectors.
-		if l.rootStart+l.rootSize > size-33*sectorSize {
-			t.Errorf("%d: the root reaches into the table's second copy: %+v", size, l)
+		for name, l := range map[string]layout{"ext4": ext4Layout(size), "verity": verity} {
+			partitions := l.table().Partitions
+			if want := map[string]int{"ext4": 2, "verity": 4}[name]; len(partitions) != want {
+				t.Errorf("%s: %d partitions, want %d", name, len(partitions), want)
+			}
+			free := uint64(mib / sectorSize)
+			for _, p := range partitions {
+				if p.Start != free || p.Start*sectorSize%uint64(mib) != 0 || (p.End+1)*sectorSize%uint64(mib) != 0 {
+					t.Errorf("%s, %d: %s is not on the next MiB: %+v", name, size, p.Name, p)
+				}
+				free = p.End + 1
+			}
+			// The second copy of the table takes the last 33 sectors.
+			if end := int64(free) * sectorSize; end != size-mib {
+				t.Errorf("%s, %d: the partitions end at %d", name, size, end)
+			}
 		}
 	}
+}
+
+func TestARootThatLeavesNoRoomIsRefused(t *testing.T) {
+	_, err := verityLayout(2*gib, 1600*mib, 13*mib)
+	if err == nil || !strings.Contains(err.Error(), "disk_size: 2048 MiB leave 305 MiB for /var") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func testLayout(t *testing.T) layout {
+	t.Helper()
+	l, err := verityLayout(minDiskSize, 170*mib, 2*mib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // testDisk writes a disk with a kernel image of random-looking content.
@@ -40,7 +66,7 @@ func testDisk(t *testing.T) (disk string, uki []byte) {
 		t.Fatal(err)
 	}
 	disk = filepath.Join(dir, "disk.raw")
-	if err := writeDisk(disk, newLayout(minDiskSize), source); err != nil {
+	if err := writeDisk(disk, testLayout(t), source); err != nil {
 		t.Fatal(err)
 	}
 	return disk, uki
@@ -80,16 +106,21 @@ func TestSfdiskReadsThePartitionTable(t *testing.T) {
 	if err := json.Unmarshal(out, &dump); err != nil {
 		t.Fatal(err)
 	}
-	table, l := dump.PartitionTable, newLayout(minDiskSize)
-	if table.Label != "gpt" || table.ID != diskGUID || len(table.Partitions) != 2 {
+	table, l := dump.PartitionTable, testLayout(t)
+	if table.Label != "gpt" || table.ID != diskGUID || len(table.Partitions) != 4 {
 		t.Fatalf("the table is %+v", table)
 	}
-	esp, root := table.Partitions[0], table.Partitions[1]
-	if esp.Type != "C12A7328-F81F-11D2-BA4B-00A0C93EC93B" || esp.UUID != espGUID || esp.Start != l.espStart/512 || esp.Size != espSize/512 {
-		t.Errorf("the ESP is %+v", esp)
-	}
-	if root.Type != rootTypeX8664 || root.UUID != rootGUID || root.Start != l.rootStart/512 || root.Size != l.rootSize/512 {
-		t.Errorf("the root is %+v", root)
+	for i, want := range []struct {
+		partition
+		kind string
+	}{
+		{l.esp, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"},
+		{l.root, rootTypeX8664}, {l.verity, rootVerityTypeX8664}, {l.data, varType},
+	} {
+		got := table.Partitions[i]
+		if got.Type != want.kind || got.UUID != want.guid || got.Name != want.name || got.Start != want.start/512 || got.Size != want.size/512 {
+			t.Errorf("partition %d is %+v, want %+v", i+1, got, want)
+		}
 	}
 	if out, err := exec.Command(sfdisk, "--verify", disk).CombinedOutput(); err != nil || !strings.Contains(string(out), "No errors detected") {
 		t.Errorf("sfdisk --verify: %v: %s", err, out)
@@ -152,9 +183,9 @@ func TestTheSameInputMakesTheSamePartitionTable(t *testing.T) {
 	}
 }
 
-func TestTheRootIsPackedIntoItsPartition(t *testing.T) {
-	l := newLayout(minDiskSize)
-	got := strings.Join(makeRoot(l, "/mnt/root", "/mnt/disk.raw"), " ")
+func TestAFileSystemIsPackedIntoItsPartition(t *testing.T) {
+	l := ext4Layout(minDiskSize)
+	got := strings.Join(makeExt4(l.root, "root", rootUUID, "/mnt/root", "/mnt/disk.raw"), " ")
 	for _, want := range []string{"-d /mnt/root /mnt/disk.raw 1964032k", "offset=135266304,", "-U " + rootUUID} {
 		if !strings.Contains(got, want) {
 			t.Errorf("mke2fs %s: want %q in it", got, want)
@@ -163,12 +194,18 @@ func TestTheRootIsPackedIntoItsPartition(t *testing.T) {
 }
 
 func TestTheKernelFindsItsRoot(t *testing.T) {
-	got := commandLine([]string{"mitigations=auto"})
-	if !strings.HasPrefix(got, "root=PARTUUID="+strings.ToLower(rootGUID)+" ") || !strings.HasSuffix(got, " mitigations=auto") {
-		t.Errorf("the command line is %q", got)
-	}
-	// The last console is /dev/console, where the agent reports.
-	if strings.LastIndex(got, "console=") != strings.Index(got, "console=ttyS0,115200") {
-		t.Errorf("the serial port is not the last console: %q", got)
+	for kind, want := range map[string]string{
+		rootExt4:   "root=PARTUUID=" + strings.ToLower(rootGUID) + " ",
+		rootVerity: "roothash=0123 ",
+	} {
+		b := &bake{config: &Config{RootFilesystem: kind, KernelArguments: []string{"mitigations=auto"}}, rootHash: "0123"}
+		got := b.commandLine()
+		if !strings.HasPrefix(got, want) || !strings.HasSuffix(got, " mitigations=auto") {
+			t.Errorf("%s: the command line is %q", kind, got)
+		}
+		// The last console is /dev/console, where the agent reports.
+		if strings.LastIndex(got, "console=") != strings.Index(got, "console=ttyS0,115200") {
+			t.Errorf("%s: the serial port is not the last console: %q", kind, got)
+		}
 	}
 }

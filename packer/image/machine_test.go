@@ -10,19 +10,29 @@ import (
 )
 
 func TestTheMachineGetsItsFiles(t *testing.T) {
-	root := t.TempDir()
-	if err := os.Mkdir(filepath.Join(root, "etc"), 0o755); err != nil {
-		t.Fatal(err)
+	for kind, want := range map[string]struct{ fstab, grown string }{
+		rootExt4:   {"PARTUUID=" + strings.ToLower(rootGUID) + " / ext4 ", "root"},
+		rootVerity: {"PARTUUID=" + strings.ToLower(varGUID) + " /var ext4 ", "var"},
+	} {
+		t.Run(kind, func(t *testing.T) { checkMachineFiles(t, kind, want.fstab, want.grown) })
 	}
-	if err := writeMachineFiles(root); err != nil {
+}
+
+func checkMachineFiles(t *testing.T, kind, mounted, grown string) {
+	root := t.TempDir()
+	if err := writeMachineFiles(root, kind); err != nil {
 		t.Fatal(err)
 	}
 	fstab, err := os.ReadFile(filepath.Join(root, "etc/fstab"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "PARTUUID=" + strings.ToLower(rootGUID) + " / ext4 "; !strings.HasPrefix(string(fstab), want) || !strings.Contains(string(fstab), "x-systemd.growfs") {
-		t.Errorf("fstab is %q, want it to start with %q and to grow the root", fstab, want)
+	if !strings.HasPrefix(string(fstab), mounted) || !strings.Contains(string(fstab), "x-systemd.growfs") {
+		t.Errorf("fstab is %q, want it to start with %q and to grow that", fstab, mounted)
+	}
+	repart, err := os.ReadFile(filepath.Join(root, "etc/repart.d/50-"+grown+".conf"))
+	if err != nil || !strings.HasSuffix(string(repart), "\nType="+grown+"\n") {
+		t.Errorf("what is grown is %q (%v), want %s", repart, err, grown)
 	}
 	err = fs.WalkDir(machineFiles, "machine", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {

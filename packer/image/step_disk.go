@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,26 +18,77 @@ type stepDisk struct{ *bake }
 
 // Run makes the disk.
 func (s *stepDisk) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
-	l := newLayout(s.config.diskBytes)
 	return s.step(state, "Packing the disk ("+s.config.DiskSize+", sparse)", func() error {
-		if err := writeDisk(s.disk(), l, s.uki()); err != nil {
+		l, err := s.layout()
+		if err != nil {
 			return err
 		}
-		if err := s.inTools(ctx, "mke2fs", makeRoot(l, "/mnt/root", "/mnt/"+diskName)...); err != nil {
-			return fmt.Errorf("pack the root file system (is disk_size %s enough?): %w", s.config.DiskSize, err)
+		if err := writeDisk(s.disk(), l, s.file(ukiFile)); err != nil {
+			return err
+		}
+		writable, directory, uuid, label := l.root, "root", rootUUID, "root"
+		if s.config.RootFilesystem == rootVerity {
+			if err := s.placeRoot(l); err != nil {
+				return err
+			}
+			writable, directory, uuid, label = l.data, "root/var", varUUID, "var"
+		}
+		args := makeExt4(writable, label, uuid, toolsWork+"/"+directory, toolsWork+"/"+diskName)
+		if err := s.inTools(ctx, "mke2fs", args...); err != nil {
+			return fmt.Errorf("fill the %s partition (is disk_size %s enough?): %w", writable.name, s.config.DiskSize, err)
 		}
 		return nil
 	})
 }
 
-// makeRoot are mke2fs's arguments to put directory root at its place on the disk.
-func makeRoot(l layout, root, disk string) []string {
+func (s *stepDisk) layout() (layout, error) {
+	if s.config.RootFilesystem == rootExt4 {
+		return ext4Layout(s.config.diskBytes), nil
+	}
+	var sizes [2]int64
+	for i, name := range []string{rootFile, verityFile} {
+		info, err := os.Stat(s.file(name))
+		if err != nil {
+			return layout{}, fmt.Errorf("lay the disk out: %w", err)
+		}
+		sizes[i] = info.Size()
+	}
+	return verityLayout(s.config.diskBytes, sizes[0], sizes[1])
+}
+
+// placeRoot copies the root and its hashes into their partitions.
+func (s *stepDisk) placeRoot(l layout) error {
+	disk, err := os.OpenFile(s.disk(), os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("fill the root partition: %w", err)
+	}
+	return errors.Join(
+		place(disk, l.root, s.file(rootFile)),
+		place(disk, l.verity, s.file(verityFile)),
+		disk.Close(),
+	)
+}
+
+func place(disk *os.File, p partition, file string) error {
+	source, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("fill the %s partition: %w", p.name, err)
+	}
+	defer source.Close()
+	if _, err := io.Copy(io.NewOffsetWriter(disk, p.start), source); err != nil {
+		return fmt.Errorf("fill the %s partition: %w", p.name, err)
+	}
+	return nil
+}
+
+// makeExt4 are mke2fs's arguments to put a directory at a partition's place on the disk.
+func makeExt4(p partition, label, uuid, directory, disk string) []string {
 	return []string{
 		"-q", "-F", "-t", "ext4",
-		"-L", "root", "-U", rootUUID, "-m", "1",
+		"-L", label, "-U", uuid, "-m", "1",
 		// A sparse file reads as zeros: nothing is left for the first boot to write.
-		"-E", "offset=" + strconv.FormatInt(l.rootStart, 10) + ",assume_storage_prezeroed=1,nodiscard,hash_seed=" + rootUUID,
-		"-d", root, disk, strconv.FormatInt(l.rootSize/1024, 10) + "k",
+		"-E", "offset=" + strconv.FormatInt(p.start, 10) + ",assume_storage_prezeroed=1,nodiscard,hash_seed=" + uuid,
+		"-d", directory, disk, strconv.FormatInt(p.size/1024, 10) + "k",
 	}
 }
 
@@ -62,7 +114,7 @@ func writeDisk(disk string, l layout, uki string) (err error) {
 	if err := l.table().Write(writable, l.disk); err != nil {
 		return fmt.Errorf("write the partition table: %w", err)
 	}
-	esp, err := fat32.Create(storage, espSize, l.espStart, sectorSize, "ESP", true)
+	esp, err := fat32.Create(storage, l.esp.size, l.esp.start, sectorSize, "ESP", true)
 	if err != nil {
 		return fmt.Errorf("make the EFI system partition: %w", err)
 	}

@@ -11,35 +11,47 @@ import (
 	"strings"
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
+
+	"github.com/ovenbird-dev/ovenbird/packer/initrd"
 )
 
 // builtIn are the kernel's parts between the firmware and the root file system. They
-// must be built into it, as there is no initrd to load them from.
+// must be built into it: the initrd, if there is one at all, has no drivers.
 var builtIn = []string{"nvme", "nvme-core", "ext4"}
 
-// stepKernel packs the kernel and its command line into one EFI program, and takes it
-// out of the root file system, where nothing boots from.
+// stepKernel takes the kernel out of the root file system, where nothing boots from, and
+// makes the initrd that leads to a verified root.
 type stepKernel struct{ *bake }
 
-// Run makes the unified kernel image.
-func (s *stepKernel) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
-	return s.step(state, "Making the unified kernel image", func() error {
-		kernel, err := findKernel(s.root.Dir)
-		if err != nil {
-			return err
-		}
-		s.kernel = kernel
-		err = s.inTools(ctx, "ukify", "build",
-			"--linux=/mnt/root/boot/vmlinuz-"+kernel,
-			"--cmdline="+commandLine(s.config.KernelArguments),
-			"--os-release=@/mnt/root/usr/lib/os-release",
-			"--uname="+kernel,
-			"--output=/mnt/"+filepath.Base(s.uki()))
-		if err != nil {
-			return fmt.Errorf("make the unified kernel image: %w", err)
-		}
-		return emptyBoot(s.root.Dir)
-	})
+// Run takes the kernel.
+func (s *stepKernel) Run(_ context.Context, state multistep.StateBag) multistep.StepAction {
+	if err := s.take(); err != nil {
+		state.Put("error", err)
+		return multistep.ActionHalt
+	}
+	return multistep.ActionContinue
+}
+
+func (s *stepKernel) take() error {
+	kernel, err := findKernel(s.root.Dir)
+	if err != nil {
+		return err
+	}
+	s.kernel = kernel
+	if err := os.Rename(filepath.Join(s.root.Dir, "boot/vmlinuz-"+kernel), s.file(kernelFile)); err != nil {
+		return fmt.Errorf("take the kernel: %w", err)
+	}
+	if err := emptyBoot(s.root.Dir); err != nil {
+		return err
+	}
+	if s.config.RootFilesystem == rootExt4 {
+		return nil
+	}
+	f, err := os.Create(s.file(initrdFile))
+	if err != nil {
+		return fmt.Errorf("make the initrd: %w", err)
+	}
+	return errors.Join(initrd.Write(f, filepath.Join(s.root.Dir, "usr/lib/modules", kernel)), f.Close())
 }
 
 // findKernel returns the version of the tree's only kernel.
@@ -90,5 +102,5 @@ func emptyBoot(root string) error {
 	return nil
 }
 
-// Cleanup leaves the kernel image to stepWorkspace.
+// Cleanup leaves the kernel to stepWorkspace.
 func (s *stepKernel) Cleanup(multistep.StateBag) {}

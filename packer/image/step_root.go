@@ -58,7 +58,7 @@ func (s *stepRoot) Run(ctx context.Context, state multistep.StateBag) multistep.
 		if err != nil {
 			return fmt.Errorf("lay out the root file system: %w", err)
 		}
-		if err := writeMachineFiles(s.root.Dir); err != nil {
+		if err := writeMachineFiles(s.root.Dir, s.config.RootFilesystem); err != nil {
 			return err
 		}
 		return s.inRoot(ctx, "set up the machine's services", strings.Join([]string{
@@ -72,12 +72,25 @@ func (s *stepRoot) Run(ctx context.Context, state multistep.StateBag) multistep.
 	})
 }
 
-// writeMachineFiles copies the files in machine/ into the root file system. The layout
-// of the disk's file systems comes from the layout itself.
-func writeMachineFiles(root string) error {
+// writeMachineFiles copies the files in machine/ into the root file system, and says
+// which of the disk's partitions is mounted and grown.
+func writeMachineFiles(root, rootFilesystem string) error {
 	fstab := fmt.Sprintf("PARTUUID=%s / ext4 defaults,noatime,x-systemd.growfs 0 0\n", strings.ToLower(rootGUID))
-	if err := os.WriteFile(filepath.Join(root, "etc/fstab"), []byte(fstab), 0o644); err != nil { //nolint:gosec // as on any system
-		return fmt.Errorf("write /etc/fstab: %w", err)
+	grown := "root"
+	if rootFilesystem == rootVerity {
+		// The initrd mounts the root and /etc, and /var for the machine's id.
+		fstab = fmt.Sprintf("PARTUUID=%s /var ext4 defaults,noatime,x-systemd.growfs 0 0\n", strings.ToLower(varGUID))
+		grown = "var"
+	}
+	repart := "# At boot this partition takes what the volume has more than the image.\n[Partition]\nType=" + grown + "\n"
+	for name, content := range map[string]string{"etc/fstab": fstab, "etc/repart.d/50-" + grown + ".conf": repart} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // as on any system
+			return fmt.Errorf("write /%s: %w", name, err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil { //nolint:gosec // as on any system
+			return fmt.Errorf("write /%s: %w", name, err)
+		}
 	}
 	return fs.WalkDir(machineFiles, "machine", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
