@@ -8,10 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/ovenbird-dev/ovenbird/packer/lock"
 	"github.com/ovenbird-dev/ovenbird/packer/progress"
 	"github.com/ovenbird-dev/ovenbird/packer/tree"
 )
@@ -22,6 +24,9 @@ type bake struct {
 	ui     packersdk.Ui
 
 	mmdebstrap string // the program; stepWorkspace
+
+	lock  lock.Lock // what the image is made from: grows as the build goes on, whole from stepSeal on
+	epoch time.Time // the image's date, for everything that stamps: SOURCE_DATE_EPOCH
 
 	work   string             // everything that is half-made; stepWorkspace
 	tools  tree.Tree          // the Debian tree with the tools; stepTools

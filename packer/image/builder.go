@@ -8,6 +8,7 @@ package image
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/hashicorp/hcl/v2/hcldec"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
@@ -31,7 +32,7 @@ func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error)
 
 // Run bakes the disk.
 func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
-	bake := &bake{config: &b.config, ui: ui}
+	bake := &bake{config: &b.config, ui: ui, epoch: time.Unix(1, 0)}
 	state := new(multistep.BasicStateBag)
 	state.Put("ui", ui)
 	state.Put("hook", hook)
