@@ -35,6 +35,7 @@ build: initrd ## Compile Ovenbird's own programs into bin/
 	@$(GOBUILD) -o bin/ovenbird-agent ./agent
 	@$(GOBUILD) -o bin/ovenbird-lab ./lab
 	@$(GOBUILD) -o bin/packer-plugin-ovenbird ./packer
+	@ln -sfn packer-plugin-ovenbird bin/ovenbird-image
 
 # The program of the image's initrd, which the plugin carries.
 .PHONY: initrd
