@@ -6,10 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/hashicorp/packer-plugin-sdk/common"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
+
+	"github.com/ovenbird-dev/ovenbird/packer/node/containerimage"
 )
 
 //go:generate go run -modfile=../packer-sdc.mod github.com/hashicorp/packer-plugin-sdk/cmd/packer-sdc mapstructure-to-hcl2 -type Config
@@ -26,8 +30,15 @@ type Config struct {
 	// The ovenbird-agent program, built for linux/amd64.
 	AgentPath string `mapstructure:"agent_path" required:"true"`
 
-	release release
-	ctx     interpolate.Context
+	// Archives of container images that the node comes with, unpacked and kept from
+	// kubelet's garbage collection: OCI layouts in a tar (as from `skopeo copy` or
+	// `docker buildx build --output type=oci`) and what `docker save` writes, not
+	// compressed. Of an image for several platforms linux/amd64 is taken.
+	ContainerImages []string `mapstructure:"container_images"`
+
+	release  release
+	archived []containerimage.Archived
+	ctx      interpolate.Context
 }
 
 var kubernetesVersion = regexp.MustCompile(`^[1-9][0-9]*\.[0-9]+\.[0-9]+$`)
@@ -42,12 +53,19 @@ func (c *Config) prepare(raws ...any) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.prepareComponents(), c.prepareAgent())
+	return errors.Join(c.prepareComponents(), c.prepareAgent(), c.prepareImages())
 }
+
+// unknown is what Packer hands over for a value of a data source that it has not asked,
+// as `packer validate` does.
+const unknown = "<unknown>"
 
 func (c *Config) prepareComponents() error {
 	if c.KubernetesVersion == "" {
 		return errors.New("kubernetes_version: must be set, for example to 1.37.2")
+	}
+	if c.KubernetesVersion == unknown {
+		return nil
 	}
 	if !kubernetesVersion.MatchString(c.KubernetesVersion) {
 		return fmt.Errorf("kubernetes_version: %q is not a full version such as 1.37.2", c.KubernetesVersion)
@@ -73,6 +91,22 @@ func (c *Config) prepareAgent() error {
 	}
 	c.AgentPath = path
 	return program("agent_path", path)
+}
+
+func (c *Config) prepareImages() error {
+	for _, file := range c.ContainerImages {
+		images, err := containerimage.ReadArchive(file)
+		if err != nil {
+			return fmt.Errorf("container_images: %w", err)
+		}
+		for _, image := range images {
+			if slices.ContainsFunc(image.Names, func(name string) bool { return strings.HasPrefix(name, imagePrefix) }) {
+				return fmt.Errorf("container_images: %s holds %s: names that begin with %s are the node's own", file, strings.Join(image.Names, ", "), imagePrefix)
+			}
+		}
+		c.archived = append(c.archived, images...)
+	}
+	return nil
 }
 
 // program checks that path is a file that can be run.

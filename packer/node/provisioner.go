@@ -105,7 +105,11 @@ func (p *Provisioner) install(ctx context.Context, ui packersdk.Ui, machine remo
 
 // importImages makes the container images and unpacks them into containerd's store.
 func (p *Provisioner) importImages(ctx context.Context, ui packersdk.Ui, machine remote) error {
-	return progress.Step(ui, "Importing container images (pause, kube-proxy, CoreDNS, busybox)", func() error {
+	what := "Importing container images (pause, kube-proxy, CoreDNS, busybox"
+	for _, image := range p.config.archived {
+		what += ", " + image.Names[0]
+	}
+	return progress.Step(ui, what+")", func() error {
 		if _, err := machine.script(ctx, "parts.sh", machine.stage); err != nil {
 			return err
 		}
@@ -115,7 +119,7 @@ func (p *Provisioner) importImages(ctx context.Context, ui packersdk.Ui, machine
 		}
 		images := images(p.config.release, parts)
 		err = machine.stream(machine.stage+"/images.tar", func(w io.Writer) error {
-			return containerimage.Write(w, images)
+			return containerimage.Write(w, images, p.config.archived)
 		})
 		if err != nil {
 			return err
@@ -124,11 +128,16 @@ func (p *Provisioner) importImages(ctx context.Context, ui packersdk.Ui, machine
 		if err != nil {
 			return err
 		}
+		var names []string
 		for _, image := range images {
-			for _, name := range image.Names {
-				if !slices.Contains(strings.Fields(imported), name) {
-					return fmt.Errorf("import container images: containerd did not take %s", name)
-				}
+			names = append(names, image.Names...)
+		}
+		for _, image := range p.config.archived {
+			names = append(names, image.Names...)
+		}
+		for _, name := range names {
+			if !slices.Contains(strings.Fields(imported), name) {
+				return fmt.Errorf("import container images: containerd did not take %s", name)
 			}
 		}
 		return nil

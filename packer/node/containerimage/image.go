@@ -14,11 +14,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // Image says what is in a container image.
@@ -41,35 +40,14 @@ type File struct {
 	Directory bool
 }
 
-// Write writes a docker archive of all images, as `ctr images import` reads it.
-func Write(w io.Writer, images []Image) error {
-	tagged := map[name.Tag]v1.Image{}
-	for _, image := range images {
-		built, err := image.build()
-		if err != nil {
-			return fmt.Errorf("make image %s: %w", strings.Join(image.Names, ", "), err)
-		}
-		for _, reference := range image.Names {
-			tag, err := name.NewTag(reference, name.StrictValidation)
-			if err != nil {
-				return fmt.Errorf("make image %s: %w", reference, err)
-			}
-			tagged[tag] = built
-		}
-	}
-	if err := tarball.MultiWrite(tagged, w); err != nil {
-		return fmt.Errorf("write container images: %w", err)
-	}
-	return nil
-}
-
 // build makes the image.
 func (i Image) build() (v1.Image, error) {
 	layer, err := newLayer(i.writeLayer)
 	if err != nil {
 		return nil, err
 	}
-	image, err := mutate.AppendLayers(empty.Image, layer)
+	oci := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	image, err := mutate.AppendLayers(oci, layer)
 	if err != nil {
 		return nil, err
 	}

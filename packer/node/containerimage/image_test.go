@@ -10,31 +10,42 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
 func archive(t *testing.T, images ...Image) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	if err := Write(&out, images); err != nil {
+	if err := Write(&out, images, nil); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
 }
 
-// read reads an image back as a container runtime would.
-func read(t *testing.T, archive []byte, reference string) (v1.Image, map[string]*tar.Header, map[string]string) {
+// find is an image of an archive, by its name.
+func find(t *testing.T, archive []byte, reference string) v1.Image {
 	t.Helper()
-	tag, err := name.NewTag(reference)
+	file := filepath.Join(t.TempDir(), "archive.tar")
+	if err := os.WriteFile(file, archive, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	images, err := ReadArchive(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := tarball.Image(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil }, &tag)
-	if err != nil {
-		t.Fatalf("read %s: %v", reference, err)
+	for _, image := range images {
+		if slices.Contains(image.Names, reference) {
+			return image.Image
+		}
 	}
+	t.Fatalf("there is no image %s", reference)
+	return nil
+}
+
+// read reads an image back as a container runtime would.
+func read(t *testing.T, archive []byte, reference string) (v1.Image, map[string]*tar.Header, map[string]string) {
+	t.Helper()
+	image := find(t, archive, reference)
 	layers, err := image.Layers()
 	if err != nil || len(layers) != 1 {
 		t.Fatalf("%s has %d layers, %v, want one", reference, len(layers), err)
@@ -143,7 +154,7 @@ func TestAMissingFileOrABadNameIsAnError(t *testing.T) {
 		"a name in upper case":  {Names: []string{"localhost/Test/image:1"}},
 		"a name with no domain": {Names: []string{"image:1"}},
 	} {
-		if err := Write(io.Discard, []Image{image}); err == nil {
+		if err := Write(io.Discard, []Image{image}, nil); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}

@@ -48,4 +48,4 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) {
 func (l *layer) Size() (int64, error) { return l.size, nil }
 
 // MediaType says that nothing is compressed.
-func (l *layer) MediaType() (types.MediaType, error) { return types.DockerUncompressedLayer, nil }
+func (l *layer) MediaType() (types.MediaType, error) { return types.OCIUncompressedLayer, nil }
