@@ -78,10 +78,12 @@ func TestPackerTakesThePluginAndTheTemplateOffline(t *testing.T) {
 		want string // in the output of a failure; empty: success
 	}{
 		{"init", []string{"init", template}, ""},
-		{"a complete template", append([]string{"validate", "-var", "kubernetes_version=1.37.2"}, append(vars, template)...), ""},
-		{"no Kubernetes version", append([]string{"validate"}, append(vars, template)...), "kubernetes_version: must be set, for example to 1.37.2"},
-		{"an unknown Kubernetes version", append([]string{"validate", "-var", "kubernetes_version=1.2.3"}, append(vars, template)...), "kubernetes_version: there is no Kubernetes 1.2.3"},
-		{"a wrong size", append([]string{"validate", "-var", "kubernetes_version=1.37.2", "-var", "disk_size=6GB"}, append(vars, template)...), `disk_size: "6GB" is not a size`},
+		{"a complete template", append([]string{"validate"}, append(vars, template)...), ""},
+		{"a version of Kubernetes", append([]string{"validate", "-evaluate-datasources", "-var", "kubernetes_version=1.37.2"}, append(vars, template)...), ""},
+		{"a channel", append([]string{"validate", "-evaluate-datasources", "-var", "channel=1.37"}, append(vars, template)...), ""},
+		{"an unknown Kubernetes version", append([]string{"validate", "-evaluate-datasources", "-var", "kubernetes_version=1.2.3"}, append(vars, template)...), `kubernetes_version: this plugin pins no Kubernetes "1.2.3"; there is version 1.37.2`},
+		{"an unknown channel", append([]string{"validate", "-evaluate-datasources", "-var", "channel=edge"}, append(vars, template)...), `channel: there is no channel "edge"`},
+		{"a wrong size", append([]string{"validate", "-var", "disk_size=6GB"}, append(vars, template)...), `disk_size: "6GB" is not a size`},
 		{"a template that is formatted", []string{"fmt", "-check", template}, ""},
 	} {
 		// Packer speaks to plugins in one of two encodings.

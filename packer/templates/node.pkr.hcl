@@ -1,7 +1,7 @@
 # A Kubernetes node on Debian 13, as a disk that boots on EC2 and in the lab.
 #
 #   packer init packer/templates/node.pkr.hcl
-#   packer build -var kubernetes_version=1.37.2 packer/templates/node.pkr.hcl
+#   packer build packer/templates/node.pkr.hcl
 
 packer {
   required_plugins {
@@ -14,7 +14,13 @@ packer {
 
 variable "kubernetes_version" {
   type        = string
-  description = "The version of Kubernetes that the node runs, such as 1.37.2; it must be in components_dir."
+  description = "The full version of Kubernetes that the node runs, such as 1.37.2. Empty: the newest of the channel."
+  default     = ""
+}
+
+variable "channel" {
+  type        = string
+  description = "Instead of a version: a minor such as 1.37 for its newest patch, or stable. Empty: stable, unless there is a version."
   default     = ""
 }
 
@@ -30,10 +36,28 @@ variable "agent_path" {
   default     = "bin/ovenbird-agent"
 }
 
-variable "output" {
+variable "extra_packages" {
+  type        = list(string)
+  description = "Debian packages besides, such as nfs-common."
+  default     = []
+}
+
+variable "container_images" {
+  type        = list(string)
+  description = "Archives of container images that the node comes with: OCI layouts in a tar, or from docker save."
+  default     = []
+}
+
+variable "kernel_arguments" {
+  type        = list(string)
+  description = "Arguments for the kernel besides, such as mitigations=auto."
+  default     = []
+}
+
+variable "root_filesystem" {
   type        = string
-  description = "The directory that receives disk.raw."
-  default     = ".ovenbird/image"
+  description = "verity: read-only and verified as it is read; ext4: a classic writable root."
+  default     = "verity"
 }
 
 variable "disk_size" {
@@ -42,15 +66,22 @@ variable "disk_size" {
   default     = "6GiB"
 }
 
-variable "kernel_arguments" {
-  type        = list(string)
-  description = "Further arguments for the kernel."
-  default     = []
+variable "output" {
+  type        = string
+  description = "The directory that receives disk.raw and what describes it."
+  default     = ".ovenbird/image"
+}
+
+data "ovenbird-release" "this" {
+  kubernetes_version = var.kubernetes_version
+  channel            = var.channel
 }
 
 source "ovenbird-image" "node" {
   output_directory = var.output
   disk_size        = var.disk_size
+  root_filesystem  = var.root_filesystem
+  extra_packages   = var.extra_packages
   kernel_arguments = var.kernel_arguments
 }
 
@@ -58,8 +89,9 @@ build {
   sources = ["source.ovenbird-image.node"]
 
   provisioner "ovenbird-node" {
-    kubernetes_version = var.kubernetes_version
+    kubernetes_version = data.ovenbird-release.this.kubernetes_version
     components_dir     = var.components_dir
     agent_path         = var.agent_path
+    container_images   = var.container_images
   }
 }
