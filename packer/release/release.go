@@ -42,7 +42,9 @@ type Release struct {
 }
 
 // minor is the Kubernetes minor, which is a channel too.
-func (r Release) minor() string { return strings.TrimPrefix(semver.MajorMinor("v"+r.Kubernetes.Version), "v") }
+func (r Release) minor() string {
+	return strings.TrimPrefix(semver.MajorMinor("v"+r.Kubernetes.Version), "v")
+}
 
 // Releases are all that this plugin knows, the newest Kubernetes first.
 func Releases() ([]Release, error) {
