@@ -102,3 +102,34 @@ func TestPackerTakesThePluginAndTheTemplateOffline(t *testing.T) {
 		}
 	}
 }
+
+func TestTheExamplesAreValid(t *testing.T) {
+	program, env := packer(t), install(t)
+	examples, err := filepath.Glob("examples/*.pkr.hcl")
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("%d examples, %v", len(examples), err)
+	}
+	dir := t.TempDir() // laid out as a checkout after make build
+	_, components, _ := strings.Cut(laidOut(t)[1], "=")
+	for from, to := range map[string]string{components: "dist/components", filepath.Join(components, "agent"): "bin/ovenbird-agent"} {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(to)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(from, filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, example := range examples {
+		path, err := filepath.Abs(example)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, arguments := range [][]string{{"init", path}, {"validate", "-evaluate-datasources", path}, {"fmt", "-check", path}} {
+			cmd := exec.Command(program, arguments...)
+			cmd.Env, cmd.Dir = env, dir
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("packer %s: %v\n%s", strings.Join(arguments, " "), err, out)
+			}
+		}
+	}
+}

@@ -1,0 +1,20 @@
+integration {
+  name        = "Ovenbird"
+  description = "Bake Kubernetes nodes for Amazon EKS and EC2 without launching an instance."
+  identifier  = "packer/ovenbird-dev/ovenbird"
+  component {
+    type = "builder"
+    name = "Ovenbird Image"
+    slug = "image"
+  }
+  component {
+    type = "provisioner"
+    name = "Ovenbird Node"
+    slug = "node"
+  }
+  component {
+    type = "data-source"
+    name = "Ovenbird Release"
+    slug = "release"
+  }
+}
