@@ -43,6 +43,7 @@ var dpkgOptions = []string{
 	"path-exclude=/usr/share/man/*",
 	"path-exclude=/usr/share/info/*",
 	"path-exclude=/usr/share/locale/*",
+	"path-exclude=/usr/lib/udev/hwdb.d/*", // names and quirks of hardware that no instance has
 	"path-exclude=/etc/kernel/postinst.d/initramfs-tools",
 }
 

@@ -21,6 +21,9 @@ func (s *stepVerity) Run(ctx context.Context, state multistep.StateBag) multiste
 		return multistep.ActionContinue
 	}
 	return s.step(state, "Compressing and hashing the root file system", func() error {
+		if err := moveLayers(s.root.Dir); err != nil {
+			return err
+		}
 		if err := s.inTools(ctx, "mkfs.erofs", makeErofs(toolsWork+"/root", toolsWork+"/"+rootFile)...); err != nil {
 			return fmt.Errorf("compress the root file system: %w", err)
 		}
@@ -56,6 +59,39 @@ func makeErofs(root, image string) []string {
 		"--exclude-regex=^var/.+",
 		image, root,
 	}
+}
+
+// Where containerd keeps the layers of images that are unpacked, and where they come to
+// lie instead.
+const (
+	snapshots = "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
+	layers    = "usr/lib/ovenbird/layers"
+)
+
+// moveLayers moves the layers of the container images that are baked in out of /var and
+// into the root, where they are compressed and verified as everything else that runs.
+// containerd finds them by a link; it never writes into a layer.
+func moveLayers(root string) error {
+	found, err := filepath.Glob(filepath.Join(root, snapshots, "*", "fs"))
+	if err != nil {
+		return fmt.Errorf("move container layers into the root: %w", err)
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Join(root, layers), 0o755); err != nil { //nolint:gosec // as on any system
+		return fmt.Errorf("move container layers into the root: %w", err)
+	}
+	for _, layer := range found {
+		place := filepath.Join(layers, filepath.Base(filepath.Dir(layer)))
+		if err := os.Rename(layer, filepath.Join(root, place)); err != nil {
+			return fmt.Errorf("move container layers into the root: %w", err)
+		}
+		if err := os.Symlink("/"+place, layer); err != nil {
+			return fmt.Errorf("move container layers into the root: %w", err)
+		}
+	}
+	return nil
 }
 
 // readRootHash reads what veritysetup found: a SHA-256 in hexadecimal.
