@@ -93,15 +93,15 @@ func TestUpWithoutRootSaysSo(t *testing.T) {
 	}
 }
 
-func TestTemplateWithoutVersionIsRefused(t *testing.T) {
+func TestAVersionThatNobodyPinsIsRefused(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(root, "scripts/packer"), "validate", "packer/templates/node.pkr.hcl")
+	cmd := exec.Command(filepath.Join(root, "scripts/packer"), "validate", "-var", "kubernetes_version=1.12.0", "packer/templates/node.pkr.hcl")
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "kubernetes_version: must be set") {
-		t.Errorf("want an error that names kubernetes_version, got %v:\n%s", err, out)
+	if err == nil || !strings.Contains(string(out), `kubernetes_version: this plugin pins no Kubernetes "1.12.0"`) {
+		t.Errorf("want an error that names kubernetes_version and what there is, got %v:\n%s", err, out)
 	}
 }
