@@ -1,0 +1,106 @@
+package upload
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ebs"
+	ebstypes "github.com/aws/aws-sdk-go-v2/service/ebs/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ovenbird-dev/ovenbird/packer/ami/blocks"
+	"github.com/ovenbird-dev/ovenbird/packer/ami/retry"
+)
+
+// Seals that EBS takes its time for: how long to wait for a snapshot to be completed, and
+// how long to look whether a seal whose answer was lost has been carried out.
+const (
+	completes = 15 * time.Minute
+	sealed    = time.Minute
+)
+
+// Complete seals the snapshot and waits until it is completed. again says that an earlier
+// process may have asked for it already.
+func (u Uploader) Complete(ctx context.Context, id string, total blocks.Total, again bool) error {
+	if total.Blocks > math.MaxInt32 {
+		return fmt.Errorf("complete snapshot %s: %d blocks are more than EBS takes", id, total.Blocks)
+	}
+	input := &ebs.CompleteSnapshotInput{
+		SnapshotId:                aws.String(id),
+		ChangedBlocksCount:        aws.Int32(int32(total.Blocks)),
+		Checksum:                  aws.String(base64.StdEncoding.EncodeToString(total.Checksum[:])),
+		ChecksumAlgorithm:         ebstypes.ChecksumAlgorithmChecksumAlgorithmSha256,
+		ChecksumAggregationMethod: ebstypes.ChecksumAggregationMethodChecksumAggregationLinear,
+	}
+	if total.Blocks == 0 {
+		// There is nothing to hash.
+		input.Checksum, input.ChecksumAlgorithm, input.ChecksumAggregationMethod = nil, "", ""
+	}
+	err := u.Retry.Do(ctx, retry.Call{
+		Try: func(ctx context.Context) error {
+			_, err := u.Writer.CompleteSnapshot(ctx, input)
+			return err
+		},
+		Failed: func(_ error, class retry.Class) { again = again || class == retry.Transient },
+	})
+	wait := completes
+	if err != nil {
+		// A seal whose answer was lost is refused the second time. Its state tells.
+		if !again || retry.Denied(err) || ctx.Err() != nil {
+			return fmt.Errorf("complete snapshot %s: %w", id, err)
+		}
+		wait = sealed
+	}
+	if waited := u.wait(ctx, id, wait); waited != nil {
+		if err != nil {
+			return fmt.Errorf("complete snapshot %s: %w", id, err)
+		}
+		return waited
+	}
+	return nil
+}
+
+// wait looks at the snapshot until it is completed.
+func (u Uploader) wait(ctx context.Context, id string, limit time.Duration) error {
+	deadline := time.Now().Add(limit)
+	for {
+		state, why, err := u.State(ctx, id)
+		switch {
+		case err != nil && !missing(err):
+			return err
+		case state == ec2types.SnapshotStateCompleted:
+			return nil
+		case state == ec2types.SnapshotStateError:
+			return fmt.Errorf("complete snapshot %s: EBS has failed it: %s", id, why)
+		case time.Now().After(deadline):
+			return fmt.Errorf("complete snapshot %s: it is still %s after %s", id, state, limit)
+		}
+		if err := retry.Sleep(ctx, u.Poll); err != nil {
+			return err
+		}
+	}
+}
+
+// State is a snapshot's state and the message that goes with it.
+func (u Uploader) State(ctx context.Context, id string) (state ec2types.SnapshotState, why string, err error) {
+	err = u.Retry.Do(ctx, retry.Call{Try: func(ctx context.Context) error {
+		out, err := u.Describer.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
+		if err != nil {
+			return err
+		}
+		if len(out.Snapshots) != 1 {
+			return fmt.Errorf("EC2 describes %d snapshots", len(out.Snapshots))
+		}
+		state, why = out.Snapshots[0].State, aws.ToString(out.Snapshots[0].StateMessage)
+		return nil
+	}})
+	if err != nil {
+		return "", "", fmt.Errorf("look at snapshot %s: %w", id, err)
+	}
+	return state, why, nil
+}
