@@ -25,7 +25,8 @@ func (a *Artifact) Id() string { return a.disk }
 func (a *Artifact) String() string { return fmt.Sprintf("a bootable disk: %s", a.disk) }
 
 // State answers post-processors: disk_size (bytes), kernel, kernel_command_line,
-// root_filesystem, root_hash (hexadecimal; empty for ext4), generated_data.
+// root_filesystem, root_hash (hexadecimal; empty for ext4), secure_boot_certificate (the
+// file; empty for a kernel image that is not signed), generated_data.
 func (a *Artifact) State(name string) any { return a.state[name] }
 
 // Destroy removes the disk.

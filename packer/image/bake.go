@@ -109,12 +109,13 @@ func (b *bake) artifact(generated any) *Artifact {
 	return &Artifact{
 		disk: filepath.Join(b.config.OutputDirectory, diskName),
 		state: map[string]any{
-			"disk_size":           b.config.diskBytes,
-			"kernel":              b.kernel,
-			"kernel_command_line": b.commandLine(),
-			"root_filesystem":     b.config.RootFilesystem,
-			"root_hash":           b.rootHash,
-			"generated_data":      generated,
+			"disk_size":               b.config.diskBytes,
+			"kernel":                  b.kernel,
+			"kernel_command_line":     b.commandLine(),
+			"root_filesystem":         b.config.RootFilesystem,
+			"root_hash":               b.rootHash,
+			"secure_boot_certificate": b.config.SecureBootCertificate,
+			"generated_data":          generated,
 		},
 	}
 }

@@ -1,6 +1,8 @@
 package image
 
 import (
+	"crypto/rsa"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -41,6 +43,12 @@ type Config struct {
 	// Arguments for the kernel beside those that find the root file system and the
 	// console, such as "mitigations=auto".
 	KernelArguments []string `mapstructure:"kernel_arguments"`
+	// A private key in PEM, RSA and not encrypted, that signs the kernel image for UEFI
+	// Secure Boot; goes with SecureBootCertificate. Machines boot the disk when the
+	// certificate is in their db, and so does a machine without Secure Boot.
+	SecureBootKey string `mapstructure:"secure_boot_key"`
+	// The X.509 certificate in PEM of SecureBootKey.
+	SecureBootCertificate string `mapstructure:"secure_boot_certificate"`
 	// Where downloaded packages and the tools that make the disk are kept between
 	// builds. Default: ovenbird in the user's cache directory ($XDG_CACHE_HOME).
 	CacheDirectory string `mapstructure:"cache_directory"`
@@ -70,7 +78,7 @@ func (c *Config) prepare(raws ...any) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.prepareOutput(), c.prepareRoot(), c.prepareSize(), c.prepareSources(), c.prepareCache())
+	return errors.Join(c.prepareOutput(), c.prepareRoot(), c.prepareSize(), c.prepareSources(), c.prepareSecureBoot(), c.prepareCache())
 }
 
 func (c *Config) prepareOutput() error {
@@ -132,6 +140,28 @@ func (c *Config) prepareSources() error {
 	for _, argument := range c.KernelArguments {
 		if argument == "" || strings.ContainsAny(argument, "\x00\n") {
 			return fmt.Errorf("kernel_arguments: %q is not a kernel argument", argument)
+		}
+	}
+	return nil
+}
+
+func (c *Config) prepareSecureBoot() error {
+	if (c.SecureBootKey == "") != (c.SecureBootCertificate == "") {
+		return errors.New("secure_boot_key, secure_boot_certificate: must be set together, or neither")
+	}
+	if c.SecureBootKey == "" {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.SecureBootCertificate, c.SecureBootKey)
+	if err != nil {
+		return fmt.Errorf("secure_boot_key, secure_boot_certificate: %w", err)
+	}
+	if key, ok := pair.Leaf.PublicKey.(*rsa.PublicKey); !ok || key.Size() < 256 {
+		return errors.New("secure_boot_key: firmware verifies RSA keys of 2048 bits and more only")
+	}
+	for _, file := range []*string{&c.SecureBootKey, &c.SecureBootCertificate} {
+		if *file, err = filepath.Abs(*file); err != nil {
+			return fmt.Errorf("secure_boot_key, secure_boot_certificate: %w", err)
 		}
 	}
 	return nil

@@ -10,22 +10,24 @@ import (
 // FlatConfig is an auto-generated flat version of Config.
 // Where the contents of a field with a `mapstructure:,squash` tag are bubbled up.
 type FlatConfig struct {
-	PackerBuildName     *string           `mapstructure:"packer_build_name" cty:"packer_build_name" hcl:"packer_build_name"`
-	PackerBuilderType   *string           `mapstructure:"packer_builder_type" cty:"packer_builder_type" hcl:"packer_builder_type"`
-	PackerCoreVersion   *string           `mapstructure:"packer_core_version" cty:"packer_core_version" hcl:"packer_core_version"`
-	PackerDebug         *bool             `mapstructure:"packer_debug" cty:"packer_debug" hcl:"packer_debug"`
-	PackerForce         *bool             `mapstructure:"packer_force" cty:"packer_force" hcl:"packer_force"`
-	PackerOnError       *string           `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
-	PackerUserVars      map[string]string `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
-	PackerSensitiveVars []string          `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
-	OutputDirectory     *string           `mapstructure:"output_directory" required:"true" cty:"output_directory" hcl:"output_directory"`
-	DiskSize            *string           `mapstructure:"disk_size" cty:"disk_size" hcl:"disk_size"`
-	RootFilesystem      *string           `mapstructure:"root_filesystem" cty:"root_filesystem" hcl:"root_filesystem"`
-	Mirror              *string           `mapstructure:"mirror" cty:"mirror" hcl:"mirror"`
-	SecurityMirror      *string           `mapstructure:"security_mirror" cty:"security_mirror" hcl:"security_mirror"`
-	ExtraPackages       []string          `mapstructure:"extra_packages" cty:"extra_packages" hcl:"extra_packages"`
-	KernelArguments     []string          `mapstructure:"kernel_arguments" cty:"kernel_arguments" hcl:"kernel_arguments"`
-	CacheDirectory      *string           `mapstructure:"cache_directory" cty:"cache_directory" hcl:"cache_directory"`
+	PackerBuildName       *string           `mapstructure:"packer_build_name" cty:"packer_build_name" hcl:"packer_build_name"`
+	PackerBuilderType     *string           `mapstructure:"packer_builder_type" cty:"packer_builder_type" hcl:"packer_builder_type"`
+	PackerCoreVersion     *string           `mapstructure:"packer_core_version" cty:"packer_core_version" hcl:"packer_core_version"`
+	PackerDebug           *bool             `mapstructure:"packer_debug" cty:"packer_debug" hcl:"packer_debug"`
+	PackerForce           *bool             `mapstructure:"packer_force" cty:"packer_force" hcl:"packer_force"`
+	PackerOnError         *string           `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
+	PackerUserVars        map[string]string `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
+	PackerSensitiveVars   []string          `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
+	OutputDirectory       *string           `mapstructure:"output_directory" required:"true" cty:"output_directory" hcl:"output_directory"`
+	DiskSize              *string           `mapstructure:"disk_size" cty:"disk_size" hcl:"disk_size"`
+	RootFilesystem        *string           `mapstructure:"root_filesystem" cty:"root_filesystem" hcl:"root_filesystem"`
+	Mirror                *string           `mapstructure:"mirror" cty:"mirror" hcl:"mirror"`
+	SecurityMirror        *string           `mapstructure:"security_mirror" cty:"security_mirror" hcl:"security_mirror"`
+	ExtraPackages         []string          `mapstructure:"extra_packages" cty:"extra_packages" hcl:"extra_packages"`
+	KernelArguments       []string          `mapstructure:"kernel_arguments" cty:"kernel_arguments" hcl:"kernel_arguments"`
+	SecureBootKey         *string           `mapstructure:"secure_boot_key" cty:"secure_boot_key" hcl:"secure_boot_key"`
+	SecureBootCertificate *string           `mapstructure:"secure_boot_certificate" cty:"secure_boot_certificate" hcl:"secure_boot_certificate"`
+	CacheDirectory        *string           `mapstructure:"cache_directory" cty:"cache_directory" hcl:"cache_directory"`
 }
 
 // FlatMapstructure returns a new FlatConfig.
@@ -55,6 +57,8 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"security_mirror":            &hcldec.AttrSpec{Name: "security_mirror", Type: cty.String, Required: false},
 		"extra_packages":             &hcldec.AttrSpec{Name: "extra_packages", Type: cty.List(cty.String), Required: false},
 		"kernel_arguments":           &hcldec.AttrSpec{Name: "kernel_arguments", Type: cty.List(cty.String), Required: false},
+		"secure_boot_key":            &hcldec.AttrSpec{Name: "secure_boot_key", Type: cty.String, Required: false},
+		"secure_boot_certificate":    &hcldec.AttrSpec{Name: "secure_boot_certificate", Type: cty.String, Required: false},
 		"cache_directory":            &hcldec.AttrSpec{Name: "cache_directory", Type: cty.String, Required: false},
 	}
 	return s

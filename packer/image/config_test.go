@@ -37,6 +37,8 @@ func TestATemplateIsChecked(t *testing.T) {
 		{name: "a package that is an option", fields: map[string]any{"extra_packages": []string{"--force"}}, want: `extra_packages: "--force"`},
 		{name: "two packages in one", fields: map[string]any{"extra_packages": []string{"curl,wget"}}, want: "extra_packages: "},
 		{name: "an empty kernel argument", fields: map[string]any{"kernel_arguments": []string{""}}, want: "kernel_arguments: "},
+		{name: "a Secure Boot key without its certificate", fields: map[string]any{"secure_boot_key": file}, want: "secure_boot_key, secure_boot_certificate: must be set together"},
+		{name: "a Secure Boot key that is none", fields: map[string]any{"secure_boot_key": file, "secure_boot_certificate": file}, want: "secure_boot_key, secure_boot_certificate: "},
 		{name: "an unknown field", fields: map[string]any{"disk_sise": "6GiB"}, want: "disk_sise"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

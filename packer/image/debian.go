@@ -22,7 +22,7 @@ const (
 // toolPackages are the programs that decide the disk's bytes. They run from a tree of
 // the same Debian as the image, so that the disk does not depend on the build machine.
 var toolPackages = []string{
-	"cryptsetup-bin", "e2fsprogs", "erofs-utils", "sbsigntool", "systemd-boot-efi", "systemd-ukify",
+	"cryptsetup-bin", "e2fsprogs", "erofs-utils", "faketime", "sbsigntool", "systemd-boot-efi", "systemd-ukify",
 }
 
 // machinePackages are what a machine needs to boot on EC2 and be a host for containers.

@@ -61,8 +61,12 @@ func (s *stepRoot) Run(ctx context.Context, state multistep.StateBag) multistep.
 		if err := writeMachineFiles(s.root.Dir, s.config.RootFilesystem); err != nil {
 			return err
 		}
+		units := []string{"systemd-networkd.service", "systemd-resolved.service", "chrony.service", "ovenbird-hostname.path"}
+		if s.config.RootFilesystem == rootVerity {
+			units = append(units, "ovenbird-grow-var.service")
+		}
 		return s.inRoot(ctx, "set up the machine's services", strings.Join([]string{
-			"systemctl --quiet enable systemd-networkd.service systemd-resolved.service chrony.service ovenbird-hostname.path",
+			"systemctl --quiet enable " + strings.Join(units, " "),
 			"systemctl --quiet mask " + strings.Join(maskedUnits, " "),
 			// The build machine's name and resolver must not become the node's.
 			"rm -f /etc/hostname",
@@ -78,9 +82,8 @@ func writeMachineFiles(root, rootFilesystem string) error {
 	fstab := fmt.Sprintf("PARTUUID=%s / ext4 defaults,noatime,x-systemd.growfs 0 0\n", strings.ToLower(rootGUID))
 	grown := "root"
 	if rootFilesystem == rootVerity {
-		// The initrd mounts the root and /etc, and /var for the machine's id.
-		fstab = fmt.Sprintf("PARTUUID=%s /var ext4 defaults,noatime,x-systemd.growfs 0 0\n", strings.ToLower(varGUID))
-		grown = "var"
+		// The initrd knows which disk is this machine's, so it mounts everything.
+		fstab, grown = "# The initrd mounts /, /etc, /opt and /var.\n", "var"
 	}
 	repart := "# At boot this partition takes what the volume has more than the image.\n[Partition]\nType=" + grown + "\n"
 	for name, content := range map[string]string{"etc/fstab": fstab, "etc/repart.d/50-" + grown + ".conf": repart} {

@@ -17,13 +17,13 @@ func TestContainerLayersMoveIntoTheRoot(t *testing.T) {
 	if err := moveLayers(root); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{layers + "/1/pause": "pause", layers + "/12/usr/bin/busybox": "busybox", "var/lib/containerd/other": "stays"} {
+	for name, want := range map[string]string{layers + "/1/fs/pause": "pause", layers + "/12/fs/usr/bin/busybox": "busybox", "var/lib/containerd/other": "stays"} {
 		if got, err := os.ReadFile(filepath.Join(root, name)); string(got) != want {
 			t.Errorf("%s is %q (%v), want %q", name, got, err, want)
 		}
 	}
 	for _, n := range []string{"1", "12"} {
-		if got, err := os.Readlink(filepath.Join(root, snapshots, n, "fs")); got != "/"+layers+"/"+n {
+		if got, err := os.Readlink(filepath.Join(root, snapshots, n)); got != "/"+layers+"/"+n {
 			t.Errorf("the layer %s of containerd leads to %q (%v)", n, got, err)
 		}
 	}

@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,36 +71,80 @@ func TestPartitionsAreOfOneDisk(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		labels map[string]string
-		want   string // device of the root; empty: none
+		want   []string // devices of the roots
 	}{
-		{"one disk", complete, "nvme1n1p2"},
-		{"a disk of another kind beside it", with(map[string]string{"nvme0n1 nvme0n1p1": "data"}), "nvme1n1p2"},
-		{"a disk that lacks its data beside it", with(map[string]string{"nvme0n1 nvme0n1p2": "ovenbird-root", "nvme0n1 nvme0n1p3": "ovenbird-root-verity"}), "nvme1n1p2"},
-		{"another node's disk beside it", with(map[string]string{"nvme2n1 nvme2n1p2": "ovenbird-root", "nvme2n1 nvme2n1p3": "ovenbird-root-verity", "nvme2n1 nvme2n1p4": "ovenbird-var"}), "nvme1n1p2"},
-		{"parts on two disks", map[string]string{"nvme0n1 nvme0n1p2": "ovenbird-root", "nvme1n1 nvme1n1p3": "ovenbird-root-verity", "nvme1n1 nvme1n1p4": "ovenbird-var"}, ""},
-		{"nothing", nil, ""},
+		{"one disk", complete, []string{"nvme1n1p2"}},
+		{"a disk of another kind beside it", with(map[string]string{"nvme0n1 nvme0n1p1": "data"}), []string{"nvme1n1p2"}},
+		{"a disk that lacks its data beside it", with(map[string]string{"nvme0n1 nvme0n1p2": "ovenbird-root", "nvme0n1 nvme0n1p3": "ovenbird-root-verity"}), []string{"nvme1n1p2"}},
+		{"another node's disk beside it", with(map[string]string{"nvme2n1 nvme2n1p2": "ovenbird-root", "nvme2n1 nvme2n1p3": "ovenbird-root-verity", "nvme2n1 nvme2n1p4": "ovenbird-var"}), []string{"nvme1n1p2", "nvme2n1p2"}},
+		{"parts on two disks", map[string]string{"nvme0n1 nvme0n1p2": "ovenbird-root", "nvme1n1 nvme1n1p3": "ovenbird-root-verity", "nvme1n1 nvme1n1p4": "ovenbird-var"}, nil},
+		{"nothing", nil, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			found, err := findPartitions(sys(t, test.labels))
+			found, err := findNodes(sys(t, test.labels))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := found["ovenbird-root"].device; got != test.want {
-				t.Errorf("the root is on %q, want %q", got, test.want)
+			var got []string
+			for _, n := range found {
+				got = append(got, n["ovenbird-root"].device)
+				if !strings.HasPrefix(n["ovenbird-root"].number, "259:") {
+					t.Errorf("the root's number is %q", n["ovenbird-root"].number)
+				}
 			}
-			if found != nil && !strings.HasPrefix(found["ovenbird-root"].number, "259:") {
-				t.Errorf("the root's number is %q", found["ovenbird-root"].number)
+			if !slices.Equal(got, test.want) {
+				t.Errorf("the roots are on %q, want %q", got, test.want)
 			}
 		})
 	}
 }
 
+func TestOfSeveralNodesTheOneThatIsMeantBoots(t *testing.T) {
+	two := map[string]string{}
+	for _, disk := range []string{"nvme0n1", "nvme1n1"} {
+		for n, label := range []string{"ovenbird-root", "ovenbird-root-verity", "ovenbird-var"} {
+			two[fmt.Sprintf("%s %sp%d", disk, disk, n)] = label
+		}
+	}
+	found, err := awaitNode(t.Context(), sys(t, two), func(n node) bool { return n["ovenbird-root"].device == "nvme1n1p0" })
+	if err != nil || found["ovenbird-var"].device != "nvme1n1p2" {
+		t.Errorf("got %v, %v, want the disk nvme1n1", found, err)
+	}
+}
+
+func TestTheTopmostHashBlockTellsWhoseHashesTheyAre(t *testing.T) {
+	top := bytes.Repeat([]byte{7}, 4096)
+	sb := superblock{Signature: [8]byte{'v', 'e', 'r', 'i', 't', 'y'}, Version: 1, DataBlockSize: 4096, HashBlockSize: 4096, SaltSize: 2, Salt: [256]byte{0xab, 0xcd}}
+	device := filepath.Join(t.TempDir(), "hashes")
+	content := append(encode(t, sb).Bytes(), make([]byte, 4096-512)...)
+	if err := os.WriteFile(device, append(content, top...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(append([]byte{0xab, 0xcd}, top...))
+	if !vouchedFor(device, hex.EncodeToString(sum[:])) {
+		t.Error("its own root hash: not found to be its own")
+	}
+	if sum[0] ^= 1; vouchedFor(device, hex.EncodeToString(sum[:])) {
+		t.Error("another root hash: taken for its own")
+	}
+	if vouchedFor(filepath.Join(t.TempDir(), "none"), "") {
+		t.Error("no device at all: taken for its own")
+	}
+}
+
 func TestADiskThatNeverComesIsAnErrorThatSaysWhatThereIs(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	_, err := awaitPartitions(ctx, sys(t, map[string]string{"nvme0n1 nvme0n1p1": "data"}))
+	soon := func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	_, err := awaitNode(soon(), sys(t, map[string]string{"nvme0n1 nvme0n1p1": "data"}), func(node) bool { return true })
 	if err == nil || !strings.Contains(err.Error(), "ovenbird-root-verity") || !strings.HasSuffix(err.Error(), "there are: nvme0n1p1 (data)") {
 		t.Errorf("the error is %v", err)
+	}
+	_, err = awaitNode(soon(), sys(t, map[string]string{"a a1": "ovenbird-root", "a a2": "ovenbird-root-verity", "a a3": "ovenbird-var"}), func(node) bool { return false })
+	if err == nil || !strings.Contains(err.Error(), "root hash of the command line is that of no disk") {
+		t.Errorf("the error for another node's disk is %v", err)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Command init is the whole initrd of a node with a verified root. It waits for the
 // disk, has the kernel check every block of the root against the root hash that the
-// command line carries, mounts the data partition at /var, lays a tmpfs over /etc and
-// hands over to systemd. It reads nothing but the disk and makes no decision that the
+// command line carries, mounts the data partition at /var, makes /etc and /opt writable
+// and hands over to systemd. It reads nothing but the disk and makes no decision that the
 // signed command line has not made.
 //
 // Whatever goes wrong is a line on the console, and then a kernel panic: the command
@@ -65,7 +65,9 @@ func boot() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), diskTimeout)
 	defer cancel()
-	parts, err := awaitPartitions(ctx, "/sys/class/block")
+	parts, err := awaitNode(ctx, "/sys/class/block", func(n node) bool {
+		return vouchedFor(n[disk.RootVerity].path(), rootHash)
+	})
 	if err != nil {
 		return err
 	}
@@ -141,23 +143,34 @@ func mountRoot(root, data string) error {
 	if err := mount(data, newRoot+"/var", "ext4", unix.MS_NOATIME, ""); err != nil {
 		return err
 	}
-	const etc, upper, work = newRoot + "/etc", "/run/ovenbird/etc/upper", "/run/ovenbird/etc/work"
-	for _, dir := range []string{"/run/ovenbird/etc", upper, work} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-	}
-	if err := os.Chmod("/run/ovenbird/etc", 0o700); err != nil {
+	// /etc is rendered anew at each boot. Into /opt, DaemonSets install programs that have
+	// to be there at the next boot too.
+	if err := overlay(newRoot+"/etc", "/run/ovenbird/etc"); err != nil {
 		return err
 	}
-	if err := mount("overlay", etc, "overlay", 0, "lowerdir="+etc+",upperdir="+upper+",workdir="+work); err != nil {
+	if err := overlay(newRoot+"/opt", newRoot+"/var/lib/ovenbird/opt"); err != nil {
 		return err
 	}
 	id, err := machineID(newRoot + "/var/lib/ovenbird")
 	if err != nil {
 		return errors.New("keep the machine id: " + err.Error())
 	}
-	return os.WriteFile(etc+"/machine-id", []byte(id), 0o444)
+	return os.WriteFile(newRoot+"/etc/machine-id", []byte(id), 0o444)
+}
+
+// overlay makes directory dir writable: what is written to it lies in store.
+func overlay(dir, store string) error {
+	upper, work := store+"/upper", store+"/work"
+	for _, made := range []string{store, upper, work} {
+		if err := os.MkdirAll(made, 0o755); err != nil {
+			return err
+		}
+	}
+	// Nobody has to see the parts.
+	if err := os.Chmod(store, 0o700); err != nil {
+		return err
+	}
+	return mount("overlay", dir, "overlay", 0, "lowerdir="+dir+",upperdir="+upper+",workdir="+work)
 }
 
 // handOver leaves the initrd for the new root and becomes systemd.

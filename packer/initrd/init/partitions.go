@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,10 +25,13 @@ func (p partition) path() string { return "/dev/" + p.device }
 
 var wanted = []string{disk.Root, disk.RootVerity, disk.Var}
 
-// awaitPartitions returns the node's partitions by name as soon as a disk has all of
-// them. The kernel's events are subscribed to before the first look, so that none is
-// missed.
-func awaitPartitions(ctx context.Context, sys string) (map[string]partition, error) {
+// node is the partitions of one disk by name, all that are wanted.
+type node map[string]partition
+
+// awaitNode returns the first disk that has all the wanted partitions and that is meant:
+// is tells. A volume of another node may be attached beside this one's, for a look at it.
+// The kernel's events are subscribed to before the first look, so that none is missed.
+func awaitNode(ctx context.Context, sys string, is func(node) bool) (node, error) {
 	events, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, errors.New("listen to the kernel's events: " + err.Error())
@@ -38,12 +42,18 @@ func awaitPartitions(ctx context.Context, sys string) (map[string]partition, err
 	}
 	deadline, _ := ctx.Deadline()
 	for {
-		found, err := findPartitions(sys)
-		if found != nil || err != nil {
-			return found, err
+		found, err := findNodes(sys)
+		if err != nil {
+			return nil, err
+		}
+		if mine := slices.IndexFunc(found, is); mine >= 0 {
+			return found[mine], nil
 		}
 		left := time.Until(deadline)
-		if left <= 0 {
+		switch {
+		case left <= 0 && len(found) > 0:
+			return nil, errors.New("the root hash of the command line is that of no disk; there are: " + listPartitions(sys))
+		case left <= 0:
 			return nil, errors.New("no disk has the partitions " + strings.Join(wanted, ", ") + "; there are: " + listPartitions(sys))
 		}
 		// Which event it is does not matter, and neither does one that was lost.
@@ -55,15 +65,13 @@ func awaitPartitions(ctx context.Context, sys string) (map[string]partition, err
 	}
 }
 
-// findPartitions looks for a disk that has all the wanted partitions; nil when there is
-// none. Of several, as when another node's volume is attached for a look at it, the
-// first by name is this machine's own.
-func findPartitions(sys string) (map[string]partition, error) {
+// findNodes looks for disks that have all the wanted partitions, in the order of their names.
+func findNodes(sys string) ([]node, error) {
 	entries, err := os.ReadDir(sys)
 	if err != nil {
 		return nil, err
 	}
-	disks := map[string]map[string]partition{}
+	disks := map[string]node{}
 	for _, entry := range entries {
 		properties := readProperties(filepath.Join(sys, entry.Name(), "uevent"))
 		name := properties["PARTNAME"]
@@ -75,23 +83,19 @@ func findPartitions(sys string) (map[string]partition, error) {
 		if err != nil {
 			continue // it is gone
 		}
-		parent := filepath.Dir(target)
-		if disks[parent] == nil {
-			disks[parent] = map[string]partition{}
+		disk := filepath.Dir(target)
+		if disks[disk] == nil {
+			disks[disk] = node{}
 		}
-		disks[parent][name] = partition{device: properties["DEVNAME"], number: properties["MAJOR"] + ":" + properties["MINOR"]}
+		disks[disk][name] = partition{device: properties["DEVNAME"], number: properties["MAJOR"] + ":" + properties["MINOR"]}
 	}
-	var complete []string
-	for parent, parts := range disks {
-		if len(parts) == len(wanted) {
-			complete = append(complete, parent)
+	var complete []node
+	for _, name := range slices.SortedFunc(maps.Keys(disks), func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) }) {
+		if len(disks[name]) == len(wanted) {
+			complete = append(complete, disks[name])
 		}
 	}
-	if len(complete) == 0 {
-		return nil, nil
-	}
-	slices.SortFunc(complete, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
-	return disks[complete[0]], nil
+	return complete, nil
 }
 
 // readProperties reads a uevent file; one that cannot be read has none.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -44,6 +45,27 @@ func readSuperblock(r io.Reader) (superblock, error) {
 		return superblock{}, errors.New("it does not begin as veritysetup begins it")
 	}
 	return sb, nil
+}
+
+// vouchedFor tells whether the root hash is that of the hashes on the device: whether the
+// topmost hash block, which follows the superblock, has it. It only picks the disk; what
+// is below is verified as it is read.
+func vouchedFor(device, rootHash string) bool {
+	f, err := os.Open(device)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	sb, err := readSuperblock(f)
+	if err != nil {
+		return false
+	}
+	top := make([]byte, sb.HashBlockSize)
+	if _, err := f.ReadAt(top, int64(sb.HashBlockSize)); err != nil {
+		return false
+	}
+	sum := sha256.Sum256(append(sb.Salt[:sb.SaltSize:sb.SaltSize], top...))
+	return hex.EncodeToString(sum[:]) == rootHash
 }
 
 // sectors is the length of the data.
