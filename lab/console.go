@@ -31,7 +31,7 @@ func consoleCommand(p *place) *cobra.Command {
 			return err
 		}
 		if _, err := find(dir, args[0]); err != nil {
-			return err
+			return fmt.Errorf("console: %w", err)
 		}
 		return showConsole(cmd.Context(), cmd.OutOrStdout(), dir, args[0], follow)
 	}
@@ -48,7 +48,7 @@ func find(dir state.Dir, id string) (fleet.Instance, error) {
 			return i, nil
 		}
 	}
-	return fleet.Instance{}, fmt.Errorf("console: the lab has no instance %s; `ovenbird-lab status` lists them", id)
+	return fleet.Instance{}, fmt.Errorf("the lab has no instance %s; `ovenbird-lab status` lists them", id)
 }
 
 // showConsole copies the console to w. Following ends with the instance or the context.

@@ -124,7 +124,7 @@ func (h Hypervisor) prepare(ctx context.Context, spec Spec) error {
 
 // RemoveFiles removes what a machine leaves in dir, but for what the guest printed.
 func RemoveFiles(dir string) error {
-	for _, file := range []string{diskFile, varsFile, socketFile, pidFile} {
+	for _, file := range []string{diskFile, varsFile, socketFile, statsFile, pidFile} {
 		if err := os.Remove(filepath.Join(dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove the files of a virtual machine: %w", err)
 		}
@@ -156,7 +156,7 @@ func listen(dir string) (*os.File, error) {
 		return nil, err
 	}
 	defer func() { _ = parent.Close() }()
-	listener, err := net.ListenUnix("unix", socketAddr(parent))
+	listener, err := net.ListenUnix("unix", socketAddr(parent, socketFile))
 	if err != nil {
 		return nil, err
 	}
@@ -165,10 +165,10 @@ func listen(dir string) (*os.File, error) {
 	return listener.File()
 }
 
-// socketAddr reaches the socket in dir through the descriptor: a socket's own path must
+// socketAddr reaches a socket in dir through the descriptor: a socket's own path must
 // fit into 108 bytes.
-func socketAddr(dir *os.File) *net.UnixAddr {
-	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socketFile)}
+func socketAddr(dir *os.File, socket string) *net.UnixAddr {
+	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socket)}
 }
 
 func copyFile(from, to string) error {

@@ -56,7 +56,7 @@ func connect(ctx context.Context, dir string, ended <-chan struct{}) (*Machine, 
 			}
 		}()
 	}
-	conn, err := dial(dir)
+	conn, err := dial(dir, socketFile)
 	if err != nil {
 		return nil, err
 	}
@@ -83,8 +83,8 @@ func connect(ctx context.Context, dir string, ended <-chan struct{}) (*Machine, 
 	return m, nil
 }
 
-// dial connects to the control socket in dir; ErrNotRunning when nobody listens there.
-func dial(dir string) (net.Conn, error) {
+// dial connects to a control socket in dir; ErrNotRunning when nobody listens there.
+func dial(dir, socket string) (net.Conn, error) {
 	parent, err := os.Open(dir)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, ErrNotRunning
@@ -93,7 +93,7 @@ func dial(dir string) (net.Conn, error) {
 		return nil, err
 	}
 	defer func() { _ = parent.Close() }()
-	conn, err := net.DialUnix("unix", nil, socketAddr(parent))
+	conn, err := net.DialUnix("unix", nil, socketAddr(parent, socket))
 	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT) {
 		return nil, ErrNotRunning
 	}

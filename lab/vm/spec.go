@@ -28,10 +28,14 @@ const (
 	diskFile    = "disk.qcow2"
 	varsFile    = "vars.fd"
 	socketFile  = "qmp.sock"
+	statsFile   = "stats.sock"
 	pidFile     = "qemu.pid"
 	logFile     = "qemu.log"
 	consoleFile = "console.log"
 )
+
+// rootDrive is QEMU's name for the root volume.
+const rootDrive = "root"
 
 // Accelerators that New accepts.
 const (
@@ -73,8 +77,8 @@ func (s Spec) arguments(accelerator, firmware string) []string {
 		"-smbios", "type=2,manufacturer=Amazon EC2,asset="+s.Instance,
 		// The overlay dies with the instance: what the guest flushes need not reach the
 		// host's disk.
-		"-drive", "if=none,id=root,format=qcow2,cache=unsafe,discard=unmap,file="+diskFile,
-		"-device", "nvme,drive=root,bootindex=0,serial="+serial(s.Volume),
+		"-drive", "if=none,id="+rootDrive+",format=qcow2,cache=unsafe,discard=unmap,file="+diskFile,
+		"-device", "nvme,drive="+rootDrive+",bootindex=0,serial="+serial(s.Volume),
 		"-netdev", "tap,id=eth0,script=no,downscript=no,ifname="+s.Tap,
 		"-device", "virtio-net-pci,netdev=eth0,romfile=,mac="+s.MAC.String(),
 		"-device", "virtio-rng-pci",
@@ -82,6 +86,9 @@ func (s Spec) arguments(accelerator, firmware string) []string {
 		"-serial", "chardev:console",
 		"-chardev", "socket,id=control,server=on,wait=off,fd=3",
 		"-mon", "chardev=control,mode=control",
+		// QEMU serves one client a socket, and the lab's daemon has the other for good.
+		"-chardev", "socket,id=stats,server=on,wait=off,path="+statsFile,
+		"-mon", "chardev=stats,mode=control",
 	)
 }
 

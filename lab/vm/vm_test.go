@@ -165,6 +165,41 @@ func TestAMachineIsStartedAdoptedAndKilled(t *testing.T) {
 	}
 }
 
+func TestADriveIsCountedWhileTheLabDrivesItsMachine(t *testing.T) {
+	h := hypervisor(t)
+	ctx, dir := t.Context(), longDir(t)
+	if _, err := ReadStats(ctx, dir); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("before the start: %v", err)
+	}
+	machine, err := start(t, h, spec(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(machine.Kill)
+	if stats, err := ReadStats(ctx, dir); err != nil || stats != (DriveStats{}) {
+		t.Errorf("before the first instruction: %+v, %v", stats, err)
+	}
+	if err := machine.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
+	// The firmware looks for something to boot.
+	for deadline := time.Now().Add(time.Minute); ; {
+		stats, err := ReadStats(ctx, dir)
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("after a minute of firmware: %+v, %v", stats, err)
+		}
+		if stats.ReadBytes >= 512 && stats.ReadOperations > 0 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	machine.Kill()
+	gone(t, machine)
+	if _, err := ReadStats(ctx, dir); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
 func TestWhatQEMUSaysIsInTheErrorOfAFailedStart(t *testing.T) {
 	h := hypervisor(t)
 	s := spec(t, t.TempDir())
