@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/trial"
 )
@@ -19,7 +17,8 @@ import (
 // Runs of each figure. A boot under software emulation takes a minute or more.
 const (
 	createRuns = 5
-	bootRuns   = 3
+	bootRuns   = 5
+	bakeRuns   = 3
 )
 
 func main() {
@@ -33,7 +32,7 @@ func main() {
 
 func run(ctx context.Context) error {
 	var entries []Entry
-	for _, measure := range []func(context.Context) ([]Entry, error){measureCreate, measureBoot} {
+	for _, measure := range []func(context.Context) ([]Entry, error){measureBake, measureCreate, measureBoot} {
 		measured, err := measure(ctx)
 		if err != nil {
 			return err
@@ -79,44 +78,4 @@ func measureCreate(ctx context.Context) (entries []Entry, err error) {
 		return nil, err
 	}
 	return []Entry{compared("CreateCluster to ACTIVE", "s", "bare start by a script", created, bare)}, nil
-}
-
-// measureBoot times instances on a lab of its own, from RunInstances to a Ready node.
-func measureBoot(ctx context.Context) (entries []Entry, err error) {
-	state, err := os.MkdirTemp("", "ovenbird-bench-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(state)
-	script := func(ctx context.Context, name string, args ...string) error {
-		cmd := exec.CommandContext(ctx, name, args...)
-		cmd.Env = append(os.Environ(), "OVENBIRD_STATE="+state, "OVENBIRD_LAB="+fmt.Sprintf("ob-bench-%d", os.Getpid()))
-		cmd.Stderr = os.Stderr
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		return nil
-	}
-	defer func() {
-		if failed := script(context.WithoutCancel(ctx), "scripts/down"); err == nil {
-			err = failed
-		}
-	}()
-	if err := script(ctx, "scripts/up"); err != nil {
-		return nil, err
-	}
-	var seconds []float64
-	for run := range bootRuns {
-		// One at a time: a node that is there already would take its share of the machine.
-		if err := script(ctx, "scripts/remove-nodes"); err != nil {
-			return nil, err
-		}
-		began := time.Now()
-		if err := script(ctx, "scripts/add-node"); err != nil {
-			return nil, err
-		}
-		seconds = append(seconds, time.Since(began).Seconds())
-		fmt.Fprintf(os.Stderr, "run %d: RunInstances to Ready %.1f s\n", run+1, seconds[run])
-	}
-	return []Entry{{Name: "RunInstances to Ready", Value: median(seconds), Unit: "s", Runs: len(seconds)}}, nil
 }
