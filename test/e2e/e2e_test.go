@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,8 @@ func TestOneMachine(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
+	t.Run("the root is read-only and /var has the whole volume", func(t *testing.T) { checkRoot(t, l, client, second) })
+	t.Run("a pod in a user namespace owns its files", func(t *testing.T) { checkUserNamespace(t, l, client, second) })
 	t.Run("a node that asks for another's name is refused", func(t *testing.T) { checkForeignNames(ctx, t, l, first, second) })
 	t.Run("a flipped bit in the root stops the boot", func(t *testing.T) { checkTampering(t, l) })
 	t.Run("a deleted cluster leaves no process and no file", func(t *testing.T) { checkDelete(t, l) })
@@ -220,7 +223,7 @@ func checkAWSCLI(t *testing.T, l *lab, kubernetes string) {
 // startSecondNode starts another instance with the same user-data and waits for its Node.
 func startSecondNode(ctx context.Context, t *testing.T, l *lab, first string) string {
 	t.Helper()
-	l.run(t, 10*time.Minute, "scripts/add-node")
+	l.run(t, 10*time.Minute, "scripts/add-node", "--volume-size", strconv.Itoa(secondVolume))
 	nodes, err := l.client(t).CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
