@@ -16,8 +16,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
-// hashBody reads the body, puts it back and returns its SHA-256 in hex. A declared
-// X-Amz-Content-Sha256 must be that hash: outside S3 AWS knows no unsigned payload.
+// hashBody reads the body, puts it back and returns its SHA-256 in hex.
 func (v Verifier) hashBody(r *http.Request) (string, error) {
 	limit := v.MaxBody
 	if limit == 0 {
@@ -36,10 +35,15 @@ func (v Verifier) hashBody(r *http.Request) (string, error) {
 	}
 	sum := sha256.Sum256(body)
 	hash := hex.EncodeToString(sum[:])
+	return hash, checkDeclared(r, hash)
+}
+
+// checkDeclared refuses a body other than the one that X-Amz-Content-Sha256 speaks of.
+func checkDeclared(r *http.Request, hash string) error {
 	if declared, present := r.Header["X-Amz-Content-Sha256"]; present && (len(declared) != 1 || declared[0] != hash) {
-		return "", refuse(CodeMismatch, "The value of 'x-amz-content-sha256' is not the SHA-256 of the request body")
+		return refuse(CodeMismatch, "The value of 'x-amz-content-sha256' is not the SHA-256 of the request body")
 	}
-	return hash, nil
+	return nil
 }
 
 // compare signs what the caller says it signed and checks that the same signature results.

@@ -84,6 +84,20 @@ type Verifier struct {
 // body, at most MaxBody bytes, and puts it back. A refusal is an *Error; any other error
 // means that the request could not be judged.
 func (v Verifier) Verify(r *http.Request) (Credential, error) {
+	return v.verify(r, v.hashBody)
+}
+
+// UnsignedPayload is what a signature has in the place of the body's hash where a service
+// takes bodies that are not signed.
+const UnsignedPayload = "UNSIGNED-PAYLOAD"
+
+// VerifyHashed is Verify for a body that the caller has read already: hash is its SHA-256
+// in hex, or UnsignedPayload when the request says so and the service allows it.
+func (v Verifier) VerifyHashed(r *http.Request, hash string) (Credential, error) {
+	return v.verify(r, func(r *http.Request) (string, error) { return hash, checkDeclared(r, hash) })
+}
+
+func (v Verifier) verify(r *http.Request, payload func(*http.Request) (string, error)) (Credential, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return Credential{}, refuse(CodeIncomplete, "the query string cannot be decoded")
@@ -105,7 +119,7 @@ func (v Verifier) Verify(r *http.Request) (Credential, error) {
 	if err != nil {
 		return Credential{}, err
 	}
-	payloadHash, err := v.hashBody(r)
+	payloadHash, err := payload(r)
 	if err != nil {
 		return Credential{}, err
 	}

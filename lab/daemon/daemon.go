@@ -18,16 +18,15 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/dnsmasq"
-	"github.com/ovenbird-dev/ovenbird/lab/ec2"
+	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
 	"github.com/ovenbird-dev/ovenbird/lab/imds"
 	"github.com/ovenbird-dev/ovenbird/lab/network"
 	"github.com/ovenbird-dev/ovenbird/lab/proxy"
-	"github.com/ovenbird-dev/ovenbird/lab/query"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
-	"github.com/ovenbird-dev/ovenbird/lab/sts"
 	"github.com/ovenbird-dev/ovenbird/lab/vm"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
@@ -55,12 +54,17 @@ func Run(ctx context.Context, o Options) error {
 	if err := o.Dir.HoldDaemon(); err != nil {
 		return err
 	}
-	names, instances, err := o.parts()
+	images, err := o.catalog()
+	if err != nil {
+		return err
+	}
+	defer images.Close()
+	names, instances, err := o.parts(images)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	if err := o.serve(ctx, group, instances); err != nil {
+	if err := o.serve(ctx, group, instances, images); err != nil {
 		return err
 	}
 	if err := instances.Announce(); err != nil {
@@ -75,7 +79,7 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // parts makes the instances and what they live on.
-func (o Options) parts() (*dnsmasq.Server, *fleet.Fleet, error) {
+func (o Options) parts(images *catalog.Catalog) (*dnsmasq.Server, *fleet.Fleet, error) {
 	lab, err := o.Dir.Load()
 	if err != nil {
 		return nil, nil, err
@@ -94,13 +98,13 @@ func (o Options) parts() (*dnsmasq.Server, *fleet.Fleet, error) {
 	instances, err := fleet.Open(fleet.Options{
 		Plan: o.Plan, Dir: o.Dir, Now: time.Now, Logger: o.Logger.Named("fleet"),
 		Machines: machines{vm.Hypervisor{Programs: programs, Accelerator: lab.Accelerator.Name}},
-		Network:  wires{names}, ShutdownLimit: shutdownLimit, Retention: retention,
+		Disks:    images, Network: wires{names}, ShutdownLimit: shutdownLimit, Retention: retention,
 	})
 	return names, instances, err
 }
 
 // serve opens every port and starts to answer. What cannot be opened is an error here.
-func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fleet.Fleet) error {
+func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fleet.Fleet, images *catalog.Catalog) error {
 	secret, err := identity.ReadSecret(o.Dir.Secret())
 	if err != nil {
 		return err
@@ -120,21 +124,18 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 		return err
 	}
 	var config net.ListenConfig
-	endpoint, err := config.Listen(ctx, "tcp4", netip.AddrPortFrom(o.Plan.Endpoint, 443).String())
+	aws, err := config.Listen(ctx, "tcp4", netip.AddrPortFrom(o.Plan.Endpoint, 443).String())
 	if err != nil {
 		return fmt.Errorf("open the AWS endpoint's port: %w", err)
 	}
 	o.answer(ctx, group, metadata, imds.Service{
 		Plan: o.Plan, Instances: instances, Roles: roles, Secret: secret, Now: time.Now, Logger: o.Logger.Named("imds"),
 	})
-	o.answer(ctx, group, tls.NewListener(endpoint, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}), query.Endpoint{
-		Services: []query.Service{
-			sts.Service{Plan: o.Plan},
-			ec2.Service{Plan: o.Plan, Fleet: instances, Images: images{o.Dir}, Profiles: []string{NodeProfile}},
-		},
-		Keys:   identity.Keys{Lasting: lasting, Roles: roles, Sessions: instances.Sessions},
-		Region: o.Plan.Region, Now: time.Now, Logger: o.Logger.Named("aws"),
-	})
+	o.answer(ctx, group, tls.NewListener(aws, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}), endpoint.New(endpoint.Options{
+		Plan: o.Plan, Fleet: instances, Catalog: images, Profiles: []string{NodeProfile},
+		Keys: identity.Keys{Lasting: lasting, Roles: roles, Sessions: instances.Sessions},
+		Now:  time.Now, Logger: o.Logger.Named("aws"),
+	}))
 	o.answer(ctx, group, o.Proxy, proxy.Proxy{Allowed: o.Plan.CIDR, Resolver: o.Plan.Lookup(), Logger: o.Logger.Named("proxy")})
 	return nil
 }
@@ -183,17 +184,36 @@ func (wires) Plug(p network.Port) error             { return network.Plug(p) }
 func (wires) Unplug(p network.Port) error           { return network.Unplug(p) }
 func (w wires) Announce(hosts []dnsmasq.Host) error { return w.names.Apply(hosts) }
 
-// images are those that `up` registered, read anew each time: `up` may add one.
-type images struct{ dir state.Dir }
+// The delays are shorter than AWS's, and long enough that a client which does not wait
+// notices.
+const (
+	appearAfter = 500 * time.Millisecond
+	settleAfter = 2 * time.Second
+)
 
-func (i images) Size(id string) (int64, bool) {
-	lab, err := i.dir.Load()
+// catalog opens the snapshots and images.
+func (o Options) catalog() (*catalog.Catalog, error) {
+	return catalog.Open(catalog.Options{
+		Dir: string(o.Dir), Account: o.Plan.Account, Regions: o.Plan.Regions(),
+		Delays: catalog.Delays{Appear: appearAfter, Settle: settleAfter},
+		Now:    time.Now, Logger: o.Logger.Named("catalog"), Baked: func() []catalog.Image { return baked(o.Dir, o.Plan.Region) },
+	})
+}
+
+// baked are the images that `up` registered, read anew each time: `up` may add one.
+func baked(dir state.Dir, region string) []catalog.Image {
+	lab, err := dir.Load()
 	if err != nil {
-		return 0, false
+		return nil
 	}
-	image, ok := lab.Image(id)
-	if !ok || !i.dir.Intact(image) {
-		return 0, false
+	var list []catalog.Image
+	for _, i := range lab.Images {
+		if dir.Intact(i) {
+			list = append(list, catalog.Image{
+				ID: i.ID, Region: region, Name: "ovenbird-lab-" + i.ID, Description: i.Source, Architecture: "x86_64", BootMode: "uefi",
+				ENA: true, IMDS: "v2.0", RootDevice: "/dev/xvda", Created: i.RegisteredAt, Disk: dir.Image(i.ID), Size: i.Size,
+			})
+		}
 	}
-	return image.Size, true
+	return list
 }

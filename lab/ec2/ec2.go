@@ -8,12 +8,12 @@ import (
 	"encoding/xml"
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
+	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
-	"github.com/ovenbird-dev/ovenbird/lab/query"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
+	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
 
 // Fleet is the instances; fleet.Fleet documents the methods.
@@ -23,20 +23,15 @@ type Fleet interface {
 	Instances() []fleet.Instance
 }
 
-// Images finds the size in bytes of a registered image; not ok when there is none.
-type Images interface {
-	Size(id string) (bytes int64, ok bool)
-}
-
-// Service is EC2. It implements query.Service.
+// Service is EC2. It implements wire.Service.
 type Service struct {
 	Plan     vpc.Plan
-	Fleet    Fleet
-	Images   Images
+	Fleet    Fleet // of the plan's region
+	Catalog  *catalog.Catalog
 	Profiles []string // the instance profiles that exist; each has a role of its own name
 }
 
-// Name implements query.Service.
+// Name implements wire.Service.
 func (Service) Name() string { return "ec2" }
 
 type action struct {
@@ -61,31 +56,74 @@ func find(name string) (action, bool) {
 	case "DescribeVpcs":
 		return action{Service.describeVPCs, true}, true
 	}
+	if do := publishing(name); do != nil {
+		return action{do: do}, true
+	}
 	return action{}, false
 }
 
-// Knows implements query.Service.
+// publishing are the actions on snapshots and images. No instance's role has them.
+func publishing(name string) func(Service, *params) (any, error) {
+	switch name {
+	case "DescribeSnapshots":
+		return Service.describeSnapshots
+	case "DeleteSnapshot":
+		return Service.deleteSnapshot
+	case "CreateTags":
+		return Service.createTags
+	case "DeleteTags":
+		return Service.deleteTags
+	case "RegisterImage":
+		return Service.registerImage
+	case "DescribeImages":
+		return Service.describeImages
+	case "DeregisterImage":
+		return Service.deregisterImage
+	case "DescribeRegions":
+		return Service.describeRegions
+	}
+	return nil
+}
+
+// nowhere is the fleet of a region without a VPC.
+type nowhere struct{}
+
+func (nowhere) Launch(fleet.Order) ([]fleet.Instance, error) { return nil, errors.New("no VPC") }
+func (nowhere) Instances() []fleet.Instance                  { return nil }
+func (nowhere) Terminate(ids []string, _ bool) ([]fleet.Change, error) {
+	return nil, &fleet.NotFoundError{IDs: ids}
+}
+
+// in is the service in one of the account's regions.
+func (s Service) in(region string) Service {
+	if region != s.Plan.Region {
+		s.Plan, s.Fleet = s.Plan.In(region), nowhere{}
+	}
+	return s
+}
+
+// Knows implements wire.Service.
 func (Service) Knows(name string) bool {
 	_, ok := find(name)
 	return ok
 }
 
-// Do implements query.Service.
-func (s Service) Do(_ context.Context, call query.Call) (any, error) {
+// Do implements wire.Service.
+func (s Service) Do(_ context.Context, call wire.Call) (any, error) {
 	a, ok := find(call.Action)
 	if !ok {
 		return nil, invalid("InvalidAction", "The action %s is not valid for this web service.", call.Action)
 	}
-	if !a.forRoles && strings.Contains(call.Caller.ARN, ":assumed-role/") {
-		return nil, &query.Error{Status: http.StatusForbidden, Code: "UnauthorizedOperation", Message: "You are not authorized to perform this operation. User: " +
+	if !a.forRoles && call.ByRole() {
+		return nil, &wire.Error{Status: http.StatusForbidden, Code: "UnauthorizedOperation", Message: "You are not authorized to perform this operation. User: " +
 			call.Caller.ARN + " is not authorized to perform: ec2:" + call.Action}
 	}
 	p := newParams(call)
 	if p.values.Get("DryRun") == "true" {
-		return nil, &query.Error{Status: http.StatusPreconditionFailed, Code: "DryRunOperation",
+		return nil, &wire.Error{Status: http.StatusPreconditionFailed, Code: "DryRunOperation",
 			Message: "Request would have succeeded, but DryRun flag is set."}
 	}
-	return a.do(s, p)
+	return a.do(s.in(call.Region), p)
 }
 
 type failure struct {
@@ -95,7 +133,7 @@ type failure struct {
 	RequestID string   `xml:"RequestID"`
 }
 
-// Write implements query.Service.
+// Write implements wire.Service.
 func (s Service) Write(w http.ResponseWriter, _ *http.Request, id string, value any, err error) {
 	status := http.StatusOK
 	if err != nil {
@@ -128,9 +166,14 @@ func explain(err error) (code, message string, status int) {
 		}
 		return refused.Code, refused.Message, http.StatusBadRequest
 	}
-	var told *query.Error
-	if errors.As(err, &told) {
+	var told *wire.Error
+	switch {
+	case errors.As(err, &told):
 		return told.Code, told.Message, told.Status
+	case errors.Is(err, wire.ErrThrottled):
+		return "RequestLimitExceeded", "Request limit exceeded.", http.StatusServiceUnavailable
+	case errors.Is(err, wire.ErrDenied):
+		return "UnauthorizedOperation", "You are not authorized to perform this operation.", http.StatusForbidden
 	}
 	return "InternalError", "An internal error has occurred", http.StatusInternalServerError
 }

@@ -21,10 +21,11 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
+	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
-	"github.com/ovenbird-dev/ovenbird/lab/query"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
+	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
 
 type keys map[string]sigv4.Credential
@@ -35,10 +36,6 @@ func (k keys) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
 	}
 	return sigv4.Credential{}, sigv4.ErrUnknownKey
 }
-
-type images map[string]int64
-
-func (i images) Size(id string) (int64, bool) { size, ok := i[id]; return size, ok }
 
 const (
 	subnetB = "subnet-0bbbbbbbbbbbbbbbb"
@@ -62,15 +59,23 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewTLSServer(query.Endpoint{
-		Services: []query.Service{Service{
-			Plan: vpc.Default(), Fleet: f, Images: images{ami: 5<<30 + 1}, Profiles: []string{"ovenbird-node"},
+	c, err := catalog.Open(catalog.Options{
+		Dir: string(dir), Account: vpc.Default().Account, Regions: vpc.Default().Regions(), Now: time.Now, Logger: zaptest.NewLogger(t),
+		Baked: func() []catalog.Image { return []catalog.Image{{ID: ami, RootDevice: "/dev/xvda", Size: 5<<30 + 1}} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	server := httptest.NewTLSServer(wire.Endpoint{
+		Services: []wire.Service{Service{
+			Plan: vpc.Default(), Fleet: f, Catalog: c, Profiles: []string{"ovenbird-node"},
 		}},
 		Keys: keys{
 			"AKIA": {AccessKeyID: "AKIA", SecretAccessKey: "secret", ARN: "arn:aws:iam::111122223333:user/admin"},
 			"ASIA": {AccessKeyID: "ASIA", SecretAccessKey: "secret", SessionToken: "t", ARN: "arn:aws:sts::111122223333:assumed-role/ovenbird-node/i-1"},
 		},
-		Region: "us-west-2", Now: time.Now, Logger: zaptest.NewLogger(t),
+		Regions: vpc.Default().Regions(), Now: time.Now, Logger: zaptest.NewLogger(t),
 	})
 	t.Cleanup(server.Close)
 	return lab{server, f}

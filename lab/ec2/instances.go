@@ -1,7 +1,6 @@
 package ec2
 
 import (
-	"encoding/base64"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -20,7 +19,7 @@ type describeInstancesResponse struct {
 
 func (s Service) describeInstances(p *params) (any, error) {
 	ids, filters := p.list("InstanceId"), p.filters()
-	limit, after := page(p, len(ids) > 0)
+	limit, after := p.page(len(ids) > 0, "instancesSet")
 	if err := p.done(); err != nil {
 		return nil, err
 	}
@@ -43,11 +42,7 @@ func (s Service) describeInstances(p *params) (any, error) {
 		return nil, err
 	}
 	response := describeInstancesResponse{RequestID: p.id}
-	all = slices.DeleteFunc(all, func(i fleet.Instance) bool { return position(i) <= after })
-	if len(all) > limit {
-		all = all[:limit]
-		response.NextToken = base64.RawURLEncoding.EncodeToString([]byte(position(all[limit-1])))
-	}
+	all, response.NextToken = cut(all, limit, after, position)
 	for len(all) > 0 {
 		n := slices.IndexFunc(all, func(i fleet.Instance) bool { return i.ReservationID != all[0].ReservationID })
 		if n < 0 {
@@ -63,26 +58,6 @@ func (s Service) describeInstances(p *params) (any, error) {
 // instance that is gone by then.
 func position(i fleet.Instance) string {
 	return fmt.Sprintf("%020d/%s/%06d", i.LaunchTime.UnixNano(), i.ReservationID, i.LaunchIndex)
-}
-
-// page reads MaxResults and NextToken.
-func page(p *params, byID bool) (limit int, after string) {
-	limit = 1000
-	if p.has("MaxResults") {
-		limit = p.integer("MaxResults", 0)
-		if limit < 5 || limit > 1000 {
-			p.fail(invalid("InvalidParameterValue", "Value ( %d ) for parameter maxResults is invalid. Expecting a value between 5 and 1000.", limit))
-			limit = 1000
-		}
-		if byID {
-			p.fail(invalid("InvalidParameterCombination", "The parameter instancesSet cannot be used with the parameter maxResults"))
-		}
-	}
-	token, err := base64.RawURLEncoding.DecodeString(p.text("NextToken"))
-	if err != nil || len(token) > 0 && strings.Count(string(token), "/") != 2 {
-		p.fail(invalid("InvalidNextToken", "The token '%s' is invalid", p.text("NextToken")))
-	}
-	return limit, string(token)
 }
 
 func wellFormed(ids []string) error {

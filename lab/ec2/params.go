@@ -8,11 +8,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ovenbird-dev/ovenbird/lab/query"
+	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
 
-func invalid(code, format string, args ...any) *query.Error {
-	return &query.Error{Status: http.StatusBadRequest, Code: code, Message: fmt.Sprintf(format, args...)}
+func invalid(code, format string, args ...any) *wire.Error {
+	return &wire.Error{Status: http.StatusBadRequest, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // params are a request's parameters. Each reader marks what it read, so that a parameter
@@ -24,7 +24,7 @@ type params struct {
 	err    error // the first of the readers'
 }
 
-func newParams(call query.Call) *params {
+func newParams(call wire.Call) *params {
 	p := &params{id: call.ID, values: call.Params, read: map[string]bool{"Action": true, "Version": true, "DryRun": true}}
 	for name := range call.Params {
 		if strings.HasPrefix(name, "X-Amz-") { // a presigned request's own

@@ -172,7 +172,7 @@ func (s Service) instance(i fleet.Instance) instance {
 	v := instance{
 		ID: i.ID, ImageID: i.ImageID, State: stateOf(i.State), LaunchIndex: i.LaunchIndex, Type: i.Type,
 		LaunchTime: launched, Placement: placement{Zone: i.Zone, ZoneID: subnet.ZoneID, Tenancy: "default"},
-		Monitoring: "disabled", Architecture: "x86_64", RootDeviceType: "ebs", RootDeviceName: rootDevice,
+		Monitoring: "disabled", Architecture: "x86_64", RootDeviceType: "ebs", RootDeviceName: i.Device(),
 		VirtualizationType: "hvm", ClientToken: i.ClientToken, Hypervisor: "xen", ENASupport: true,
 		CPU: cpuOptions{Cores: kind.VCPUs / 2, Threads: 2}, BootMode: "uefi", CurrentBootMode: "uefi",
 		Metadata: metadataOptions{State: "applied", Tokens: "required", HopLimit: 1, Endpoint: "enabled", IPv6: "disabled", Tags: "disabled"},
@@ -196,7 +196,7 @@ func (s Service) instance(i fleet.Instance) instance {
 	}
 	name := s.Plan.PrivateDNSName(i.Address)
 	v.PrivateDNSName, v.SubnetID, v.VPCID, v.Address, v.SourceDestCheck = name, i.SubnetID, s.Plan.VPCID, i.Address.String(), true
-	v.BlockDevices = []blockDevice{{Name: rootDevice, EBS: ebs{VolumeID: i.VolumeID, Status: "attached", AttachTime: launched, DeleteOnTermination: true}}}
+	v.BlockDevices = []blockDevice{{Name: i.Device(), EBS: ebs{VolumeID: i.VolumeID, Status: "attached", AttachTime: launched, DeleteOnTermination: true}}}
 	v.Interfaces = []networkInterface{{
 		ID: i.InterfaceID, SubnetID: i.SubnetID, VPCID: s.Plan.VPCID, Owner: s.Plan.Account, Status: "in-use",
 		MAC: i.MAC, Address: v.Address, DNSName: name, SourceDestCheck: true, Type: "interface",

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
@@ -20,14 +21,11 @@ import (
 // EC2's own limits.
 const (
 	maxUserData = 16 << 10 // bytes, before base64
-	maxTags     = 50
 	maxVolume   = 16 << 10 // GiB, of a gp3 volume
 )
 
 // maxLaunch is how many instances one machine is asked for at once.
 const maxLaunch = 20
-
-const rootDevice = "/dev/xvda"
 
 type runInstancesResponse struct {
 	XMLName   xml.Name `xml:"http://ec2.amazonaws.com/doc/2016-11-15/ RunInstancesResponse"`
@@ -36,20 +34,22 @@ type runInstancesResponse struct {
 }
 
 func (s Service) runInstances(p *params) (any, error) {
+	image := s.image(p)
 	order := fleet.Order{
 		Digest:              digest(p),
 		ClientToken:         p.text("ClientToken"),
-		ImageID:             s.image(p),
+		ImageID:             image.ID,
+		RootDevice:          image.RootDevice,
 		Type:                instanceType(p),
 		UserData:            userData(p),
 		Profile:             s.profile(p),
-		Tags:                instanceTags(p),
+		Tags:                p.tags("instance")["instance"],
 		TerminateOnShutdown: p.oneOf("InstanceInitiatedShutdownBehavior", "stop", "terminate") == "terminate",
 	}
 	order.Min, order.Max = counts(p)
 	subnet := s.subnet(p)
 	order.SubnetID, order.Address = subnet.ID, privateAddress(p, subnet, order.Max)
-	order.VolumeGiB = s.volume(p, order.ImageID)
+	order.VolumeGiB = volume(p, image)
 	order.MetadataTags = metadataTags(p, order.Tags)
 	for _, off := range []string{"EbsOptimized", "Monitoring.Enabled", "DisableApiTermination", "DisableApiStop"} {
 		if p.boolean(off) {
@@ -83,20 +83,21 @@ func digest(p *params) string {
 
 var (
 	imageID    = regexp.MustCompile(`^ami-[0-9a-f]{8,17}$`)
+	snapshotID = regexp.MustCompile(`^snap-[0-9a-f]{8,17}$`)
 	instanceID = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
 )
 
-func (s Service) image(p *params) string {
-	id := p.required("ImageId")
-	if id == "" {
-		return ""
-	}
-	if !imageID.MatchString(id) {
-		p.fail(invalid("InvalidAMIID.Malformed", `Invalid id: "%s" (expecting "ami-...")`, id))
-	} else if _, ok := s.Images.Size(id); !ok {
+func (s Service) image(p *params) catalog.Image {
+	id := p.imageID("ImageId")
+	image, ok := s.Catalog.Image(s.Plan.Region, id)
+	switch {
+	case id == "":
+	case !ok:
 		p.fail(invalid("InvalidAMIID.NotFound", "The image id '[%s]' does not exist", id))
+	case !image.Available(s.Catalog.Now()):
+		p.fail(invalid("InvalidAMIID.Unavailable", "The image ID '%s' is not available", id))
 	}
-	return id
+	return image
 }
 
 func instanceType(p *params) fleet.Type {
@@ -182,34 +183,6 @@ func (s Service) profile(p *params) string {
 	return name
 }
 
-func instanceTags(p *params) map[string]string {
-	tags := map[string]string{}
-	for _, spec := range p.members("TagSpecification") {
-		if p.oneOf(spec+".ResourceType", "", "instance") == "" {
-			p.fail(invalid("InvalidParameterValue", "'' is not a valid taggable resource type for this operation."))
-		}
-		for _, tag := range p.members(spec + ".Tag") {
-			key, value := p.required(tag+".Key"), p.text(tag+".Value")
-			_, twice := tags[key]
-			switch {
-			case twice:
-				p.fail(invalid("InvalidParameterValue", "Duplicate tag key '%s' specified.", key))
-			case strings.HasPrefix(strings.ToLower(key), "aws:"):
-				p.fail(invalid("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use"))
-			case len([]rune(key)) > 128:
-				p.fail(invalid("InvalidParameterValue", "Tag key exceeds the maximum length of 128 characters"))
-			case len([]rune(value)) > 256:
-				p.fail(invalid("InvalidParameterValue", "Tag value exceeds the maximum length of 256 characters"))
-			}
-			tags[key] = value
-		}
-	}
-	if len(tags) > maxTags {
-		p.fail(invalid("TagLimitExceeded", "You have reached the maximum number of tags per resource, %d", maxTags))
-	}
-	return tags
-}
-
 // tagOnMetadata is what EC2 demands of a key that the metadata service is to show.
 var tagOnMetadata = regexp.MustCompile(`^[0-9a-zA-Z\-_+=,.@:]{1,255}$`)
 
@@ -232,12 +205,11 @@ func metadataTags(p *params, tags map[string]string) bool {
 }
 
 // volume is the size of the root volume in GiB: the image's, or what is asked for.
-func (s Service) volume(p *params, image string) int {
-	bytes, _ := s.Images.Size(image)
-	least := int((bytes + 1<<30 - 1) >> 30)
+func volume(p *params, image catalog.Image) int {
+	least := int((image.Bytes() + 1<<30 - 1) >> 30)
 	for i, mapping := range p.members("BlockDeviceMapping") {
-		if device := p.required(mapping + ".DeviceName"); i > 0 || device != rootDevice {
-			p.fail(invalid("UnsupportedOperation", "The lab has one volume an instance, %s; not %s.", rootDevice, device))
+		if device := p.required(mapping + ".DeviceName"); i > 0 || device != image.RootDevice {
+			p.fail(invalid("UnsupportedOperation", "The lab has one volume an instance, %s; not %s.", image.RootDevice, device))
 		}
 		p.oneOf(mapping+".Ebs.VolumeType", "gp3", "gp2")
 		p.oneOf(mapping+".Ebs.DeleteOnTermination", "true")
@@ -245,7 +217,7 @@ func (s Service) volume(p *params, image string) int {
 		size := p.integer(mapping+".Ebs.VolumeSize", least)
 		switch {
 		case size < least:
-			p.fail(invalid("InvalidBlockDeviceMapping", "Volume of size %dGB is smaller than snapshot of '%s', expect size >= %dGB", size, image, least))
+			p.fail(invalid("InvalidBlockDeviceMapping", "Volume of size %dGB is smaller than snapshot of '%s', expect size >= %dGB", size, image.ID, least))
 		case size > maxVolume:
 			p.fail(invalid("InvalidParameterValue", "Volume of %dGiB is too large for volume type gp3", size))
 		}

@@ -34,7 +34,7 @@ type cidr struct {
 
 func (s Service) describeVPCs(p *params) (any, error) {
 	ids, filters := p.list("VpcId"), p.filters()
-	page(p, len(ids) > 0) // one VPC fits on any page
+	p.page(len(ids) > 0, "vpcSet") // one VPC fits on any page
 	if err := p.done(); err != nil {
 		return nil, err
 	}
@@ -43,6 +43,9 @@ func (s Service) describeVPCs(p *params) (any, error) {
 		Blocks:  []cidr{{Block: s.Plan.CIDR.String(), State: "associated"}},
 		Options: "dopt-0a1b2c3d4e5f60718", Tenancy: "default", Tags: []tag{{"Name", "lab"}},
 	}}
+	if s.Plan.VPCID == "" {
+		all = nil
+	}
 	for _, id := range ids {
 		if id != s.Plan.VPCID {
 			return nil, invalid("InvalidVpcID.NotFound", "The vpc ID '%s' does not exist", id)
@@ -81,7 +84,7 @@ type subnetItem struct {
 
 func (s Service) describeSubnets(p *params) (any, error) {
 	ids, filters := p.list("SubnetId"), p.filters()
-	page(p, len(ids) > 0) // three subnets fit on any page
+	p.page(len(ids) > 0, "subnetSet") // three subnets fit on any page
 	if err := p.done(); err != nil {
 		return nil, err
 	}
@@ -164,7 +167,7 @@ type card struct {
 
 func (s Service) describeInstanceTypes(p *params) (any, error) {
 	names, filters := p.list("InstanceType"), p.filters()
-	page(p, len(names) > 0) // the lab's few types fit on any page
+	p.page(len(names) > 0, "instanceTypeSet") // the lab's few types fit on any page
 	if err := p.done(); err != nil {
 		return nil, err
 	}

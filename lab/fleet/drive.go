@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"go.uber.org/zap"
 
 	"github.com/ovenbird-dev/ovenbird/lab/network"
@@ -114,8 +116,19 @@ func (d *driver) start(ctx context.Context, i Instance) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of %s: %w", i.ID, err)
 	}
+	image, uefiData, err := d.Disks.Disk(i.ImageID)
+	if err != nil {
+		return err
+	}
+	uefiFile := ""
+	if uefiData != nil {
+		uefiFile = filepath.Join(dir, "uefi-data")
+		if err := renameio.WriteFile(uefiFile, uefiData, 0o600); err != nil {
+			return fmt.Errorf("write the firmware's variables of %s: %w", i.ID, err)
+		}
+	}
 	machine, err := d.Machines.Start(ctx, vm.Spec{
-		Instance: i.ID, Dir: dir, Image: d.Dir.Image(i.ImageID),
+		Instance: i.ID, Dir: dir, Image: image, UefiData: uefiFile,
 		Volume: i.VolumeID, VolumeGiB: i.VolumeGiB,
 		Type: kind.Name, VCPUs: kind.VCPUs, MemoryMiB: kind.MemoryMiB,
 		MAC: i.HardwareAddr(), Tap: i.tap(),

@@ -54,6 +54,12 @@ type Machines interface {
 	Adopt(ctx context.Context, dir string) (Machine, error)
 }
 
+// Disks finds what an instance of an image starts from; catalog.Catalog documents the
+// method.
+type Disks interface {
+	Disk(image string) (path string, uefiData []byte, err error)
+}
+
 // Network gives instances their place, address and name.
 type Network interface {
 	Plug(network.Port) error
@@ -66,6 +72,7 @@ type Options struct {
 	Plan     vpc.Plan
 	Dir      state.Dir
 	Machines Machines
+	Disks    Disks
 	Network  Network
 	Now      func() time.Time
 	Logger   *zap.Logger

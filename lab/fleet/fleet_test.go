@@ -66,6 +66,8 @@ func (h *host) Adopt(_ context.Context, dir string) (Machine, error) {
 	return nil, vm.ErrNotRunning
 }
 
+func (h *host) Disk(image string) (string, []byte, error) { return "/images/" + image, nil, nil }
+
 func (h *host) Plug(p network.Port) error   { return h.plug(p, true) }
 func (h *host) Unplug(p network.Port) error { return h.plug(p, false) }
 
@@ -122,7 +124,7 @@ func (m *machine) Kill() {
 func open(t *testing.T, dir state.Dir, h *host, change ...func(*Options)) (f *Fleet, stop func()) {
 	t.Helper()
 	o := Options{
-		Plan: vpc.Default(), Dir: dir, Machines: h, Network: h, Now: time.Now, Logger: zaptest.NewLogger(t),
+		Plan: vpc.Default(), Dir: dir, Machines: h, Disks: h, Network: h, Now: time.Now, Logger: zaptest.NewLogger(t),
 		ShutdownLimit: time.Minute, Retention: time.Hour,
 	}
 	for _, c := range change {

@@ -44,6 +44,7 @@ const (
 type Order struct {
 	Min, Max            int
 	ImageID             string
+	RootDevice          string // the name that the image gives it
 	Type                Type
 	SubnetID            string
 	Address             netip.Addr // of the only instance; invalid: any
@@ -66,6 +67,7 @@ type Instance struct {
 	ClientToken         string            `json:"clientToken,omitempty"`
 	Digest              string            `json:"digest,omitempty"`
 	ImageID             string            `json:"imageId"`
+	RootDevice          string            `json:"rootDevice,omitempty"`
 	Type                string            `json:"type"`
 	SubnetID            string            `json:"subnetId"`
 	Zone                string            `json:"zone"`
@@ -90,6 +92,14 @@ type Instance struct {
 
 // HasAddress tells whether the instance still holds its address and its name.
 func (i Instance) HasAddress() bool { return i.State != Terminated }
+
+// Device is the name of the root volume.
+func (i Instance) Device() string {
+	if i.RootDevice == "" {
+		return "/dev/xvda"
+	}
+	return i.RootDevice
+}
 
 // HardwareAddr is the MAC address of the instance's interface.
 func (i Instance) HardwareAddr() net.HardwareAddr {

@@ -100,7 +100,7 @@ func (f *Fleet) newInstance(order Order, subnet vpc.Subnet, address netip.Addr) 
 	return Instance{
 		ID:          newID("i-0"),
 		ClientToken: order.ClientToken, Digest: order.Digest,
-		ImageID: order.ImageID, Type: order.Type.Name,
+		ImageID: order.ImageID, RootDevice: order.RootDevice, Type: order.Type.Name,
 		SubnetID: subnet.ID, Zone: subnet.Zone, Address: address, MAC: newMAC().String(),
 		InterfaceID: newID("eni-0"), AttachmentID: newID("eni-attach-0"),
 		VolumeID: newID("vol-0"), VolumeGiB: order.VolumeGiB,

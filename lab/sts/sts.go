@@ -13,17 +13,17 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
-	"github.com/ovenbird-dev/ovenbird/lab/query"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
+	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
 
-// Service is STS. It implements query.Service.
+// Service is STS. It implements wire.Service.
 type Service struct{ Plan vpc.Plan }
 
-// Name implements query.Service.
+// Name implements wire.Service.
 func (Service) Name() string { return "sts" }
 
-// Knows implements query.Service.
+// Knows implements wire.Service.
 func (Service) Knows(action string) bool { return action == "GetCallerIdentity" }
 
 type callerIdentity struct {
@@ -54,10 +54,10 @@ type fault struct {
 	Message string `xml:"Message"`
 }
 
-// Do implements query.Service.
-func (s Service) Do(_ context.Context, call query.Call) (any, error) {
+// Do implements wire.Service.
+func (s Service) Do(_ context.Context, call wire.Call) (any, error) {
 	if !s.Knows(call.Action) {
-		return nil, &query.Error{Status: http.StatusBadRequest, Code: "InvalidAction",
+		return nil, &wire.Error{Status: http.StatusBadRequest, Code: "InvalidAction",
 			Message: "Could not find operation " + call.Action + " for version 2011-06-15"}
 	}
 	return response{
@@ -76,7 +76,7 @@ func (s Service) userID(arn string) string {
 	return identity.UniqueID("AROA", s.Plan.IAM("role/"+role)) + ":" + name
 }
 
-// Write implements query.Service: XML, or JSON for a caller that asks for it.
+// Write implements wire.Service: XML, or JSON for a caller that asks for it.
 func (s Service) Write(w http.ResponseWriter, r *http.Request, id string, value any, err error) {
 	status := http.StatusOK
 	if err != nil {
@@ -129,9 +129,14 @@ func explain(err error) (fault, int) {
 		}
 		return fault{"Sender", refused.Code, refused.Message}, http.StatusForbidden
 	}
-	var told *query.Error
-	if errors.As(err, &told) {
+	var told *wire.Error
+	switch {
+	case errors.As(err, &told):
 		return fault{"Sender", told.Code, told.Message}, told.Status
+	case errors.Is(err, wire.ErrThrottled):
+		return fault{"Sender", "Throttling", "Rate exceeded"}, http.StatusBadRequest
+	case errors.Is(err, wire.ErrDenied):
+		return fault{"Sender", "AccessDenied", "Access denied"}, http.StatusForbidden
 	}
 	return fault{"Receiver", "InternalFailure", "The request processing has failed because of an unknown error."}, http.StatusInternalServerError
 }

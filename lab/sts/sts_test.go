@@ -20,8 +20,8 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
-	"github.com/ovenbird-dev/ovenbird/lab/query"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
+	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
 
 type keys map[string]sigv4.Credential
@@ -41,14 +41,14 @@ const (
 // serve is STS over TLS, as the lab has it.
 func serve(t *testing.T) *httptest.Server {
 	t.Helper()
-	server := httptest.NewTLSServer(query.Endpoint{
-		Services: []query.Service{Service{Plan: vpc.Default()}},
+	server := httptest.NewTLSServer(wire.Endpoint{
+		Services: []wire.Service{Service{Plan: vpc.Default()}},
 		Keys: keys{
 			"AKIAADMIN":   {AccessKeyID: "AKIAADMIN", SecretAccessKey: "secret", ARN: admin},
 			"ASIASESSION": {AccessKeyID: "ASIASESSION", SecretAccessKey: "hush", SessionToken: "token", ARN: session},
 			"ASIAOLD":     {AccessKeyID: "ASIAOLD", SecretAccessKey: "hush", SessionToken: "token", ARN: session, Expires: time.Now().Add(-time.Second)},
 		},
-		Region: "us-west-2", Now: time.Now, Logger: zaptest.NewLogger(t),
+		Regions: []string{"us-west-2"}, Now: time.Now, Logger: zaptest.NewLogger(t),
 	})
 	t.Cleanup(server.Close)
 	return server

@@ -13,6 +13,7 @@ type Spec struct {
 	Instance  string // i-..., which the guest finds in its DMI tables
 	Dir       string // the instance's own directory; must exist
 	Image     string // raw disk that the root volume starts as
+	UefiData  string // file with the image's firmware variables, as RegisterImage takes them; empty: none
 	Volume    string // vol-..., which the guest finds as the drive's serial number
 	VolumeGiB int    // 0: as large as the image
 	Type      string // t3.medium, ...: the guest's DMI product name

@@ -15,6 +15,9 @@ import (
 // Plan is an account's corner of one region.
 type Plan struct {
 	Partition, Account, Region string
+	// Elsewhere is the account's other regions, which hold snapshots, images and
+	// parameters, and no instances.
+	Elsewhere []string
 
 	VPCID   string
 	CIDR    netip.Prefix
@@ -53,6 +56,7 @@ func Default() Plan {
 		Partition: "aws",
 		Account:   "111122223333",
 		Region:    "us-west-2",
+		Elsewhere: []string{"us-east-1", "eu-central-1"},
 		VPCID:     "vpc-0a1b2c3d4e5f60718",
 		CIDR:      netip.MustParsePrefix("10.0.0.0/16"),
 		Subnets: []Subnet{
@@ -65,6 +69,17 @@ func Default() Plan {
 		ControlPlane: netip.MustParseAddr("10.0.0.10"),
 		Metadata:     netip.MustParseAddr("169.254.169.254"),
 	}
+}
+
+// Regions are all regions of the account, the one with the VPC first.
+func (p Plan) Regions() []string { return append([]string{p.Region}, p.Elsewhere...) }
+
+// In is the plan of one of the regions. Only the first has a VPC.
+func (p Plan) In(region string) Plan {
+	if region != p.Region {
+		p.Region, p.VPCID, p.Subnets = region, "", nil
+	}
+	return p
 }
 
 // Subnet finds a subnet by its ID.

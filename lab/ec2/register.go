@@ -1,0 +1,160 @@
+package ec2
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/xml"
+	"errors"
+	"regexp"
+	"slices"
+
+	"github.com/ovenbird-dev/ovenbird/lab/catalog"
+)
+
+// maxUEFIData is the most that RegisterImage takes, in bytes of base64.
+const maxUEFIData = 64 << 10
+
+// uefiMagic begins every variable store of EC2's firmware (awslabs/python-uefivars).
+const uefiMagic = "AMZNUEFI"
+
+// imageName is what a name may be (API reference, RegisterImage).
+var imageName = regexp.MustCompile(`^[a-zA-Z0-9()\[\] ./\-'@_]{3,128}$`)
+
+type imageIDResponse struct {
+	XMLName   xml.Name
+	RequestID string `xml:"requestId"`
+	ID        string `xml:"imageId"`
+}
+
+func newImage(p *params, action, id string) imageIDResponse {
+	return imageIDResponse{XMLName: doneWith(p, action).XMLName, RequestID: p.id, ID: id}
+}
+
+// imageName reads a name.
+func (p *params) imageName() string {
+	name := p.required("Name")
+	if name != "" && !imageName.MatchString(name) {
+		p.fail(invalid("InvalidAMIName.Malformed", "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, '(', ')', '.', '-', '/' and '_'"))
+	}
+	return name
+}
+
+func (p *params) description() string {
+	text := p.text("Description")
+	if len([]rune(text)) > 255 {
+		p.fail(invalid("InvalidParameterValue", "A description holds at most 255 characters"))
+	}
+	return text
+}
+
+func (s Service) registerImage(p *params) (any, error) {
+	order := catalog.Image{
+		Region: s.Plan.Region, Name: p.imageName(), Description: p.description(),
+		Architecture: p.oneOf("Architecture", "i386", "x86_64", "arm64"),
+		BootMode:     p.oneOf("BootMode", "", "legacy-bios", "uefi", "uefi-preferred"),
+		ENA:          p.boolean("EnaSupport"),
+		TPM:          p.oneOf("TpmSupport", "", "v2.0"),
+		IMDS:         p.oneOf("ImdsSupport", "", "v2.0"),
+		RootDevice:   p.oneOf("RootDeviceName", "/dev/sda1", p.text("RootDeviceName")),
+		Tags:         p.tags("image")["image"],
+	}
+	order.UEFIData = uefiData(p, order.BootMode)
+	order.Devices = devices(p, order.RootDevice)
+	if p.oneOf("VirtualizationType", "paravirtual", "hvm") != "hvm" {
+		p.fail(invalid("InvalidParameterCombination", "The lab has hvm images only; VirtualizationType is paravirtual unless it is given"))
+	}
+	if order.TPM != "" && order.BootMode != "uefi" {
+		p.fail(invalid("InvalidParameterCombination", "TpmSupport requires the boot mode uefi"))
+	}
+	if order.Architecture == "arm64" && (order.BootMode != "" && order.BootMode != "uefi") {
+		p.fail(invalid("InvalidParameterCombination", "The architecture arm64 requires the boot mode uefi"))
+	}
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	image, err := s.Catalog.Register(order)
+	if err != nil {
+		return nil, s.refusedImage(order, err)
+	}
+	return newImage(p, "RegisterImage", image.ID), nil
+}
+
+// refusedImage says why there is no new image.
+func (s Service) refusedImage(order catalog.Image, err error) error {
+	var taken *catalog.NameTakenError
+	switch {
+	case errors.As(err, &taken):
+		return invalid("InvalidAMIName.Duplicate", "AMI name %s is already in use by AMI %s", order.Name, taken.Image)
+	case errors.Is(err, catalog.ErrVolumeSize):
+		return invalid("InvalidBlockDeviceMapping", "The volume size is smaller than the snapshot's")
+	}
+	for _, d := range order.Devices {
+		snapshot, ok := s.Catalog.Snapshot(s.Plan.Region, d.Snapshot)
+		switch {
+		case errors.Is(err, catalog.ErrNotFound) && !ok:
+			return noSnapshot(d.Snapshot)
+		case errors.Is(err, catalog.ErrNotReady) && snapshot.Status != catalog.Completed:
+			return invalid("IncorrectState", "Snapshot %s is in invalid state - %s", d.Snapshot, s.snapshotItem(snapshot).Status)
+		}
+	}
+	return err
+}
+
+// uefiData reads the firmware's variables.
+func uefiData(p *params, bootMode string) []byte {
+	text := p.text("UefiData")
+	if text == "" {
+		return nil
+	}
+	data, err := base64.StdEncoding.DecodeString(text)
+	switch {
+	case len(text) > maxUEFIData:
+		p.fail(invalid("InvalidParameterValue", "UefiData holds at most %d bytes", maxUEFIData))
+	case err != nil || !bytes.HasPrefix(data, []byte(uefiMagic)):
+		p.fail(invalid("InvalidParameterValue", "UefiData is not the base64 of a UEFI variable store"))
+	case bootMode != "uefi" && bootMode != "uefi-preferred":
+		p.fail(invalid("InvalidParameterCombination", "UefiData requires the boot mode uefi or uefi-preferred"))
+	}
+	return data
+}
+
+// devices reads the block device mapping: the root volume, as the lab's instances have no
+// other.
+func devices(p *params, root string) []catalog.Device {
+	var list []catalog.Device
+	for _, mapping := range p.members("BlockDeviceMapping") {
+		volume := mapping + ".Ebs"
+		d := catalog.Device{
+			Name: p.required(mapping + ".DeviceName"), Snapshot: p.snapshotID(volume + ".SnapshotId"),
+			Type:      p.oneOf(volume+".VolumeType", "gp2", "gp3", "io1", "io2", "standard"),
+			VolumeGiB: int64(p.integer(volume+".VolumeSize", 0)),
+			IOPS:      p.integer(volume+".Iops", 0), Throughput: p.integer(volume+".Throughput", 0),
+			Keep: p.oneOf(volume+".DeleteOnTermination", "true", "false") == "false",
+		}
+		if p.has(volume + ".Encrypted") {
+			p.text(volume + ".Encrypted")
+			p.fail(invalid("InvalidParameterCombination", "The parameter encrypted cannot be specified with a snapshot: the image's volumes are encrypted as its snapshots are"))
+		}
+		if d.Type == "gp3" {
+			if d.IOPS == 0 {
+				d.IOPS = 3000
+			}
+			if d.Throughput == 0 {
+				d.Throughput = 125
+			}
+		} else if d.Throughput != 0 {
+			p.fail(invalid("InvalidParameterCombination", "The parameter throughput is not supported for %s volumes", d.Type))
+		}
+		if slices.ContainsFunc(list, func(other catalog.Device) bool { return other.Name == d.Name }) {
+			p.fail(invalid("InvalidBlockDeviceMapping", "The device '%s' is used in more than one block-device mapping", d.Name))
+		}
+		list = append(list, d)
+	}
+	switch {
+	case !slices.ContainsFunc(list, func(d catalog.Device) bool { return d.Name == root }):
+		p.fail(invalid("InvalidBlockDeviceMapping", "The block device mapping has no root device %s", root))
+	case len(list) > 1:
+		p.fail(invalid("UnsupportedOperation", "The lab has one volume an instance, %s", root))
+	}
+	return list
+}

@@ -1,0 +1,227 @@
+// Package endpointtest runs the lab's AWS services in a test's own process: on loopback,
+// over TLS, with state of the test's own. It needs no root and starts no instances. Calls
+// can be made to go wrong, and are counted.
+package endpointtest
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
+	"github.com/ovenbird-dev/ovenbird/lab/catalog"
+	"github.com/ovenbird-dev/ovenbird/lab/ebs"
+	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
+	"github.com/ovenbird-dev/ovenbird/lab/fault"
+	"github.com/ovenbird-dev/ovenbird/lab/fleet"
+	"github.com/ovenbird-dev/ovenbird/lab/vpc"
+	"github.com/ovenbird-dev/ovenbird/lab/wire"
+)
+
+// Endpoint is a running one. Its methods are safe for concurrent use.
+type Endpoint struct {
+	URL     string
+	Account string
+	Regions []string // the first is the configuration's, unless another is asked for
+	// Catalog is what the calls work on, for a test to look behind them.
+	Catalog *catalog.Catalog
+	// Faults are empty at first; Add and Clear them at any time.
+	Faults *fault.Set
+
+	roots *x509.CertPool
+	ca    string
+
+	mu   sync.Mutex
+	puts map[string]map[int]int
+}
+
+// access keys of the administrator and of an instance's role.
+const (
+	adminKey, adminSecret          = "AKIATESTADMIN2345678", "the-administrators-secret"
+	roleKey, roleSecret, roleToken = "ASIATESTROLE23456789", "the-roles-secret", "the-roles-token"
+)
+
+type keys map[string]sigv4.Credential
+
+func (k keys) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
+	if c, ok := k[id]; ok {
+		return c, nil
+	}
+	return sigv4.Credential{}, sigv4.ErrUnknownKey
+}
+
+// Option changes how an endpoint is run.
+type Option func(*settings)
+
+type settings struct {
+	dir    string
+	delays catalog.Delays
+	logger *zap.Logger
+}
+
+// In keeps the state in dir, so that another endpoint can go on with it.
+func In(dir string) Option { return func(s *settings) { s.dir = dir } }
+
+// After sets how long a new snapshot is not found, and how long snapshots and images are
+// pending. Both are short unless set, and never zero on AWS.
+func After(appear, settle time.Duration) Option {
+	return func(s *settings) { s.delays = catalog.Delays{Appear: appear, Settle: settle} }
+}
+
+// Quiet writes no log. The log of each call costs more than a block does.
+func Quiet() Option { return func(s *settings) { s.logger = zap.NewNop() } }
+
+// Start runs an endpoint until the test ends.
+func Start(t testing.TB, options ...Option) *Endpoint {
+	t.Helper()
+	s := settings{delays: catalog.Delays{Appear: 20 * time.Millisecond, Settle: 50 * time.Millisecond}}
+	for _, o := range options {
+		o(&s)
+	}
+	if s.dir == "" {
+		s.dir = t.TempDir()
+	}
+	if s.logger == nil {
+		s.logger = zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel))
+	}
+	plan := vpc.Default()
+	c, err := catalog.Open(catalog.Options{
+		Dir: s.dir, Account: plan.Account, Regions: plan.Regions(), Delays: s.delays, Now: time.Now, Logger: s.logger,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Endpoint{Account: plan.Account, Regions: plan.Regions(), Catalog: c, Faults: &fault.Set{}, puts: map[string]map[int]int{}}
+	server := httptest.NewTLSServer(endpoint.New(endpoint.Options{
+		Plan: plan, Fleet: noFleet{}, Catalog: c, Now: time.Now, Logger: s.logger, Faults: e.Faults, Seen: e.see,
+		Keys: keys{
+			adminKey: {AccessKeyID: adminKey, SecretAccessKey: adminSecret, ARN: plan.IAM("user/admin")},
+			roleKey:  {AccessKeyID: roleKey, SecretAccessKey: roleSecret, SessionToken: roleToken, ARN: plan.AssumedRole("node", "i-0123456789abcdef0")},
+		},
+	}))
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+		c.Close()
+	})
+	e.URL, e.roots, e.ca = server.URL, x509.NewCertPool(), filepath.Join(s.dir, "ca.pem")
+	e.roots.AddCert(server.Certificate())
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(e.ca, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// Config reaches the endpoint as the account's administrator. Its HTTP client is like that
+// of the SDK's default configuration, with the endpoint's authority.
+func (e *Endpoint) Config() aws.Config {
+	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.Proxy = nil
+		t.TLSClientConfig = &tls.Config{RootCAs: e.roots, MinVersion: tls.VersionTLS12}
+	})
+	return aws.Config{
+		Region: e.Regions[0], BaseEndpoint: aws.String(e.URL), HTTPClient: client,
+		Credentials: credentials.NewStaticCredentialsProvider(adminKey, adminSecret, ""),
+	}
+}
+
+// In is Config for another region.
+func (e *Endpoint) In(region string) aws.Config {
+	c := e.Config()
+	c.Region = region
+	return c
+}
+
+// AsRole is Config for an instance's role, which may publish nothing.
+func (e *Endpoint) AsRole() aws.Config {
+	c := e.Config()
+	c.Credentials = credentials.NewStaticCredentialsProvider(roleKey, roleSecret, roleToken)
+	return c
+}
+
+// Env is the environment in which another process reaches the endpoint as Config does.
+func (e *Endpoint) Env() []string {
+	return []string{
+		"AWS_ENDPOINT_URL=" + e.URL, "AWS_CA_BUNDLE=" + e.ca, "AWS_REGION=" + e.Regions[0], "AWS_DEFAULT_REGION=" + e.Regions[0],
+		"AWS_ACCESS_KEY_ID=" + adminKey, "AWS_SECRET_ACCESS_KEY=" + adminSecret, "AWS_SESSION_TOKEN=", "NO_PROXY=127.0.0.1",
+		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true",
+	}
+}
+
+// Calls is how often an action was called, with success or without.
+func (e *Endpoint) Calls(action string) int { return e.Faults.Calls()[action] }
+
+// Puts is how often each block of a snapshot was sent, with success or without.
+func (e *Endpoint) Puts(snapshot string) map[int]int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	puts := map[int]int{}
+	for index, n := range e.puts[snapshot] {
+		puts[index] = n
+	}
+	return puts
+}
+
+func (e *Endpoint) see(call wire.Call) {
+	snapshot, index, ok := ebs.Block(call)
+	if !ok || call.Action != "PutSnapshotBlock" {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.puts[snapshot] == nil {
+		e.puts[snapshot] = map[int]int{}
+	}
+	e.puts[snapshot][index]++
+}
+
+// Fail puts a fault to work and ends the test if it makes no sense.
+func (e *Endpoint) Fail(t testing.TB, f fault.Fault) {
+	t.Helper()
+	if err := e.Faults.Add(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Left names the snapshots and images that exist, in all regions.
+func (e *Endpoint) Left() []string {
+	var ids []string
+	for _, region := range e.Regions {
+		for _, s := range e.Catalog.Snapshots(region) {
+			ids = append(ids, s.ID)
+		}
+		for _, i := range e.Catalog.Images(region) {
+			ids = append(ids, i.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// noFleet is a region where nothing can be started.
+type noFleet struct{}
+
+func (noFleet) Launch(fleet.Order) ([]fleet.Instance, error) {
+	return nil, errors.New("this endpoint starts no instances")
+}
+func (noFleet) Instances() []fleet.Instance { return nil }
+func (noFleet) Terminate(ids []string, _ bool) ([]fleet.Change, error) {
+	return nil, &fleet.NotFoundError{IDs: ids}
+}
