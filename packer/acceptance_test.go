@@ -249,7 +249,7 @@ func TestProvisionersWorkInTheImage(t *testing.T) {
   }
   provisioner "shell" {
     environment_vars = ["GREETING=hello"]
-    inline           = ["echo $GREETING >/opt/greeting", "cat /opt/tree/sub/two", "useradd --system baker", "mkdir /opt/back", "cp /etc/motd /opt/back/motd"]
+    inline           = ["echo $GREETING >/opt/greeting", "cat /opt/tree/sub/two", "useradd --system --shell /usr/sbin/nologin baker", "mkdir /opt/back", "cp /etc/motd /opt/back/motd"]
   }
   provisioner "file" {
     direction   = "download"

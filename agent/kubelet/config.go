@@ -37,6 +37,7 @@ type config struct {
 	KubeReservedCgroup              string            `json:"kubeReservedCgroup"`
 	Logging                         map[string]int    `json:"logging"`
 	MaxPods                         int               `json:"maxPods"`
+	PodPidsLimit                    int64             `json:"podPidsLimit"`
 	ProtectKernelDefaults           bool              `json:"protectKernelDefaults"`
 	ProviderID                      string            `json:"providerID"`
 	ReadOnlyPort                    int               `json:"readOnlyPort"`
@@ -71,6 +72,10 @@ type authorization struct {
 	} `json:"webhook"`
 }
 
+// podPids keeps a pod that makes processes without end from taking the node's last process
+// id, of 4194304. The largest pods have some thousands of threads.
+const podPids = 16384
+
 func duration(d time.Duration) string { return d.String() }
 
 func newConfig(in Input, maxPods int) config {
@@ -93,6 +98,7 @@ func newConfig(in Input, maxPods int) config {
 		KubeReservedCgroup:    "/runtime",
 		Logging:               map[string]int{"verbosity": 2},
 		MaxPods:               maxPods,
+		PodPidsLimit:          podPids,
 		ProtectKernelDefaults: true,
 		ProviderID:            in.ProviderID,
 		ResolverConfig:        resolvConf,

@@ -22,6 +22,6 @@ build {
   }
 
   provisioner "shell" {
-    inline = ["useradd --system --no-create-home baker"]
+    inline = ["useradd --system --no-create-home --shell /usr/sbin/nologin baker"]
   }
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/ovenbird-dev/ovenbird/packer/inspect"
 	"github.com/ovenbird-dev/ovenbird/packer/lock"
 	"github.com/ovenbird-dev/ovenbird/packer/progress"
 	"github.com/ovenbird-dev/ovenbird/packer/tree"
@@ -34,6 +35,11 @@ type bake struct {
 	comm   *tree.Communicator // stepCommunicator
 	kernel string             // its version; stepKernel
 
+	controls []inspect.Result // stepInspect
+	usage    inspect.Usage    // stepInspect
+
+	published []string // names in the work directory of what is to lie beside the disk
+
 	rootHash string // hexadecimal; stepVerity, with a verity root only
 }
 
@@ -50,6 +56,15 @@ const toolsWork = "/mnt"
 
 func (b *bake) file(name string) string { return filepath.Join(b.work, name) }
 func (b *bake) disk() string            { return b.file(diskName) }
+
+// beside writes a file that stepPublish puts beside the disk.
+func (b *bake) beside(name string, content []byte) error {
+	if err := os.WriteFile(b.file(name), content, 0o644); err != nil { //nolint:gosec // anybody may read it
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	b.published = append(b.published, name)
+	return nil
+}
 
 // step runs one piece of work with progress and puts its error where Packer looks.
 func (b *bake) step(state multistep.StateBag, what string, work func() error) multistep.StepAction {
@@ -106,8 +121,13 @@ func (t *tail) String() string { return t.buf.String() }
 
 // artifact describes the disk that stepPublish has put in place.
 func (b *bake) artifact(generated any) *Artifact {
+	var beside []string
+	for _, name := range b.published {
+		beside = append(beside, filepath.Join(b.config.OutputDirectory, name))
+	}
 	return &Artifact{
-		disk: filepath.Join(b.config.OutputDirectory, diskName),
+		disk:   filepath.Join(b.config.OutputDirectory, diskName),
+		beside: beside,
 		state: map[string]any{
 			"disk_size":               b.config.diskBytes,
 			"kernel":                  b.kernel,

@@ -45,10 +45,12 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		&stepCommunicator{bake},
 		&commonsteps.StepProvision{},
 		&stepSeal{bake},
+		&stepInspect{bake},
 		&stepKernel{bake},
 		&stepVerity{bake},
 		&stepUKI{bake},
 		&stepDisk{bake},
+		&stepAttest{bake},
 		&stepPublish{bake},
 	}
 	commonsteps.NewRunner(steps, b.config.PackerConfig, ui).Run(ctx, state)

@@ -9,14 +9,17 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/packer-plugin-sdk/common"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
+
+	"github.com/ovenbird-dev/ovenbird/packer/inspect"
 )
 
-//go:generate go run -modfile=../packer-sdc.mod github.com/hashicorp/packer-plugin-sdk/cmd/packer-sdc mapstructure-to-hcl2 -type Config
+//go:generate go run -modfile=../packer-sdc.mod github.com/hashicorp/packer-plugin-sdk/cmd/packer-sdc mapstructure-to-hcl2 -type Config,Except
 
 // Config is what a template says in a source block of type ovenbird-image.
 type Config struct {
@@ -53,8 +56,20 @@ type Config struct {
 	// builds. Default: ovenbird in the user's cache directory ($XDG_CACHE_HOME).
 	CacheDirectory string `mapstructure:"cache_directory"`
 
+	// Blocks of this name accept that the image fails a control, and say why. The report
+	// names the controls.
+	Exceptions []Except `mapstructure:"except"`
+
 	diskBytes int64
 	ctx       interpolate.Context
+}
+
+// Except accepts that the image fails a control.
+type Except struct {
+	// The control, as the report names it, such as no-ssh-server.
+	Control string `mapstructure:"control" required:"true"`
+	// Why that is right for this image; the report repeats it.
+	Reason string `mapstructure:"reason" required:"true"`
 }
 
 const defaultDiskSize = "6GiB"
@@ -78,7 +93,7 @@ func (c *Config) prepare(raws ...any) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.prepareOutput(), c.prepareRoot(), c.prepareSize(), c.prepareSources(), c.prepareSecureBoot(), c.prepareCache())
+	return errors.Join(c.prepareOutput(), c.prepareRoot(), c.prepareSize(), c.prepareSources(), c.prepareSecureBoot(), c.prepareCache(), c.prepareExceptions())
 }
 
 func (c *Config) prepareOutput() error {
@@ -184,4 +199,20 @@ func (c *Config) prepareCache() error {
 	}
 	c.CacheDirectory = dir
 	return nil
+}
+
+func (c *Config) prepareExceptions() error {
+	var errs []error
+	for i, e := range c.Exceptions {
+		twice := slices.ContainsFunc(c.Exceptions[:i], func(before Except) bool { return before.Control == e.Control })
+		switch {
+		case !inspect.Known(e.Control):
+			errs = append(errs, fmt.Errorf("except: there is no control %q; report.txt of a build names them", e.Control))
+		case strings.TrimSpace(e.Reason) == "":
+			errs = append(errs, fmt.Errorf("except: %s: the reason is missing", e.Control))
+		case twice:
+			errs = append(errs, fmt.Errorf("except: %s is there twice", e.Control))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -28,6 +28,7 @@ type FlatConfig struct {
 	SecureBootKey         *string           `mapstructure:"secure_boot_key" cty:"secure_boot_key" hcl:"secure_boot_key"`
 	SecureBootCertificate *string           `mapstructure:"secure_boot_certificate" cty:"secure_boot_certificate" hcl:"secure_boot_certificate"`
 	CacheDirectory        *string           `mapstructure:"cache_directory" cty:"cache_directory" hcl:"cache_directory"`
+	Exceptions            []FlatExcept      `mapstructure:"except" cty:"except" hcl:"except"`
 }
 
 // FlatMapstructure returns a new FlatConfig.
@@ -60,6 +61,32 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"secure_boot_key":            &hcldec.AttrSpec{Name: "secure_boot_key", Type: cty.String, Required: false},
 		"secure_boot_certificate":    &hcldec.AttrSpec{Name: "secure_boot_certificate", Type: cty.String, Required: false},
 		"cache_directory":            &hcldec.AttrSpec{Name: "cache_directory", Type: cty.String, Required: false},
+		"except":                     &hcldec.BlockListSpec{TypeName: "except", Nested: hcldec.ObjectSpec((*FlatExcept)(nil).HCL2Spec())},
+	}
+	return s
+}
+
+// FlatExcept is an auto-generated flat version of Except.
+// Where the contents of a field with a `mapstructure:,squash` tag are bubbled up.
+type FlatExcept struct {
+	Control *string `mapstructure:"control" required:"true" cty:"control" hcl:"control"`
+	Reason  *string `mapstructure:"reason" required:"true" cty:"reason" hcl:"reason"`
+}
+
+// FlatMapstructure returns a new FlatExcept.
+// FlatExcept is an auto-generated flat version of Except.
+// Where the contents a fields with a `mapstructure:,squash` tag are bubbled up.
+func (*Except) FlatMapstructure() interface{ HCL2Spec() map[string]hcldec.Spec } {
+	return new(FlatExcept)
+}
+
+// HCL2Spec returns the hcl spec of a Except.
+// This spec is used by HCL to read the fields of Except.
+// The decoded values from this spec will then be applied to a FlatExcept.
+func (*FlatExcept) HCL2Spec() map[string]hcldec.Spec {
+	s := map[string]hcldec.Spec{
+		"control": &hcldec.AttrSpec{Name: "control", Type: cty.String, Required: false},
+		"reason":  &hcldec.AttrSpec{Name: "reason", Type: cty.String, Required: false},
 	}
 	return s
 }

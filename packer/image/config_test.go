@@ -3,6 +3,7 @@ package image
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -39,6 +40,11 @@ func TestATemplateIsChecked(t *testing.T) {
 		{name: "an empty kernel argument", fields: map[string]any{"kernel_arguments": []string{""}}, want: "kernel_arguments: "},
 		{name: "a Secure Boot key without its certificate", fields: map[string]any{"secure_boot_key": file}, want: "secure_boot_key, secure_boot_certificate: must be set together"},
 		{name: "a Secure Boot key that is none", fields: map[string]any{"secure_boot_key": file, "secure_boot_certificate": file}, want: "secure_boot_key, secure_boot_certificate: "},
+		{name: "an exception", fields: except("no-ssh-server", "people debug with it")},
+		{name: "an exception without a reason", fields: except("no-ssh-server", " "), want: "except: no-ssh-server: the reason is missing"},
+		{name: "an exception from nothing", fields: except("no-such-control", "none"), want: `except: there is no control "no-such-control"`},
+		{name: "an exception from what does not apply anyhow", fields: except("cis-debian-audit", "none"), want: `except: there is no control "cis-debian-audit"`},
+		{name: "the same exception twice", fields: except("umask", "a", "umask", "b"), want: "except: umask is there twice"},
 		{name: "an unknown field", fields: map[string]any{"disk_sise": "6GiB"}, want: "disk_sise"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -63,6 +69,15 @@ func TestATemplateIsChecked(t *testing.T) {
 			}
 		})
 	}
+}
+
+// except is a template with exceptions, given as controls and reasons in turn.
+func except(pairs ...string) map[string]any {
+	var blocks []map[string]any
+	for pair := range slices.Chunk(pairs, 2) {
+		blocks = append(blocks, map[string]any{"control": pair[0], "reason": pair[1]})
+	}
+	return map[string]any{"except": blocks}
 }
 
 func TestDefaultsAreFilledIn(t *testing.T) {

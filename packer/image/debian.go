@@ -35,18 +35,6 @@ var machinePackages = []string{
 	"busybox-static",
 }
 
-// dpkgOptions keep what a node never reads out of the root file system. The kernel
-// package's hook would make an initrd that nothing boots from.
-var dpkgOptions = []string{
-	"path-exclude=/usr/share/doc/*",
-	"path-include=/usr/share/doc/*/copyright",
-	"path-exclude=/usr/share/man/*",
-	"path-exclude=/usr/share/info/*",
-	"path-exclude=/usr/share/locale/*",
-	"path-exclude=/usr/lib/udev/hwdb.d/*", // names and quirks of hardware that no instance has
-	"path-exclude=/etc/kernel/postinst.d/initramfs-tools",
-}
-
 // debootstrap says how to lay out a Debian system.
 type debootstrap struct {
 	program  string // mmdebstrap's path

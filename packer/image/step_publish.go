@@ -5,22 +5,27 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 )
 
-// stepPublish puts the finished disk in its place, whole or not at all.
+// stepPublish puts the finished disk and what describes it in their place, each whole or
+// not at all.
 type stepPublish struct{ *bake }
 
 // Run publishes the disk.
 func (s *stepPublish) Run(_ context.Context, state multistep.StateBag) multistep.StepAction {
 	target := filepath.Join(s.config.OutputDirectory, diskName)
 	return s.step(state, "Writing "+target, func() error {
-		if err := syncFile(s.disk()); err != nil {
-			return err
-		}
-		if err := os.Rename(s.disk(), target); err != nil {
-			return fmt.Errorf("publish the disk: %w", err)
+		// The disk comes last: when it is there, so is all that describes it.
+		for _, name := range append(slices.Clone(s.published), diskName) {
+			if err := syncFile(s.file(name)); err != nil {
+				return err
+			}
+			if err := os.Rename(s.file(name), filepath.Join(s.config.OutputDirectory, name)); err != nil {
+				return fmt.Errorf("publish the disk: %w", err)
+			}
 		}
 		return syncFile(s.config.OutputDirectory)
 	})

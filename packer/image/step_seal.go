@@ -11,6 +11,11 @@ import (
 const sealScript = `
 # No password opens root.
 passwd --quiet --lock root
+# What people make is not for everybody to read (pam_umask).
+if [ -f /etc/login.defs ]; then
+  sed -i '/^[[:space:]]*UMASK[[:space:]]/d' /etc/login.defs
+  printf 'UMASK\t\t027\n' >>/etc/login.defs
+fi
 find /tmp /var/tmp -mindepth 1 -delete
 find /var/log -type f -delete
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb
