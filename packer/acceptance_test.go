@@ -75,6 +75,10 @@ func withSmallDebian(t *testing.T, env []string) []string {
 	if err := os.WriteFile(filepath.Join(bin, "mmdebstrap"), []byte(smallDebian), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	// No package is newest: nothing is fetched.
+	if err := os.WriteFile(filepath.Join(bin, "apt-get"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	return slices.Concat(env, []string{"PATH=" + bin + ":" + os.Getenv("PATH")})
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
+	"github.com/ovenbird-dev/ovenbird/packer/debian"
 	"github.com/ovenbird-dev/ovenbird/packer/inspect"
 	"github.com/ovenbird-dev/ovenbird/packer/lock"
 	"github.com/ovenbird-dev/ovenbird/packer/progress"
@@ -26,8 +27,9 @@ type bake struct {
 
 	mmdebstrap string // the program; stepWorkspace
 
-	lock  lock.Lock // what the image is made from: grows as the build goes on, whole from stepSeal on
-	epoch time.Time // the image's date, for everything that stamps: SOURCE_DATE_EPOCH
+	lock  lock.Lock // what the image is made from: grows as the build goes on, whole from stepRecord on
+	epoch time.Time // the image's date, for everything that stamps: SOURCE_DATE_EPOCH; stepPackages
+	apt   debian.Apt
 
 	work   string             // everything that is half-made; stepWorkspace
 	tools  tree.Tree          // the Debian tree with the tools; stepTools

@@ -8,7 +8,6 @@ package image
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/hashicorp/hcl/v2/hcldec"
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
@@ -32,7 +31,7 @@ func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error)
 
 // Run bakes the disk.
 func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
-	bake := &bake{config: &b.config, ui: ui, epoch: time.Unix(1, 0)}
+	bake := &bake{config: &b.config, ui: ui}
 	state := new(multistep.BasicStateBag)
 	state.Put("ui", ui)
 	state.Put("hook", hook)
@@ -40,11 +39,13 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 
 	steps := []multistep.Step{
 		&stepWorkspace{bake},
+		&stepPackages{bake},
 		&stepTools{bake},
 		&stepRoot{bake},
 		&stepCommunicator{bake},
 		&commonsteps.StepProvision{},
 		&stepSeal{bake},
+		&stepRecord{bake},
 		&stepInspect{bake},
 		&stepKernel{bake},
 		&stepVerity{bake},

@@ -26,6 +26,10 @@ func testBuilder(t *testing.T, mmdebstrap string, more map[string]any) (*Builder
 	if err := os.WriteFile(filepath.Join(bin, "mmdebstrap"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	// No package is newest: nothing is fetched.
+	if err := os.WriteFile(filepath.Join(bin, "apt-get"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	out := filepath.Join(work, "out")
 	fields := map[string]any{"output_directory": out, "cache_directory": filepath.Join(work, "cache")}

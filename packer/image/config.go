@@ -2,7 +2,9 @@ package image
 
 import (
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -17,6 +19,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 
 	"github.com/ovenbird-dev/ovenbird/packer/inspect"
+	"github.com/ovenbird-dev/ovenbird/packer/lock"
 )
 
 //go:generate go run -modfile=../packer-sdc.mod github.com/hashicorp/packer-plugin-sdk/cmd/packer-sdc mapstructure-to-hcl2 -type Config,Except
@@ -36,8 +39,12 @@ type Config struct {
 	// and verified block by block against a hash that the kernel's command line carries,
 	// with /etc in memory and /var on a partition of its own; or ext4, a writable root.
 	RootFilesystem string `mapstructure:"root_filesystem"`
-	// The Debian archive, and with it SecurityMirror. Default: mmdebstrap's own, which are
-	// Debian's. Packages are checked against Debian's keys wherever they come from.
+	// Makes the image that a lock describes, bit for bit, of its packages and no others:
+	// the ovenbird.lock.json of an earlier bake. Default: the newest packages there are.
+	LockFile string `mapstructure:"lock_file"`
+	// The Debian archive, and with it SecurityMirror. Default: Debian's own, which the
+	// node names in any case. Packages are checked against Debian's keys or the lock's
+	// hashes wherever they come from.
 	Mirror string `mapstructure:"mirror"`
 	// The Debian security archive; goes with Mirror.
 	SecurityMirror string `mapstructure:"security_mirror"`
@@ -60,8 +67,10 @@ type Config struct {
 	// names the controls.
 	Exceptions []Except `mapstructure:"except"`
 
-	diskBytes int64
-	ctx       interpolate.Context
+	locked           *lock.Lock // what LockFile says
+	diskBytes        int64
+	secureBootSHA256 string // of the certificate's DER
+	ctx              interpolate.Context
 }
 
 // Except accepts that the image fails a control.
@@ -93,7 +102,7 @@ func (c *Config) prepare(raws ...any) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.prepareOutput(), c.prepareRoot(), c.prepareSize(), c.prepareSources(), c.prepareSecureBoot(), c.prepareCache(), c.prepareExceptions())
+	return errors.Join(c.prepareOutput(), c.prepareRoot(), c.prepareSize(), c.prepareSources(), c.prepareSecureBoot(), c.prepareCache(), c.prepareExceptions(), c.prepareLock())
 }
 
 func (c *Config) prepareOutput() error {
@@ -174,11 +183,27 @@ func (c *Config) prepareSecureBoot() error {
 	if key, ok := pair.Leaf.PublicKey.(*rsa.PublicKey); !ok || key.Size() < 256 {
 		return errors.New("secure_boot_key: firmware verifies RSA keys of 2048 bits and more only")
 	}
+	sum := sha256.Sum256(pair.Leaf.Raw)
+	c.secureBootSHA256 = hex.EncodeToString(sum[:])
 	for _, file := range []*string{&c.SecureBootKey, &c.SecureBootCertificate} {
 		if *file, err = filepath.Abs(*file); err != nil {
 			return fmt.Errorf("secure_boot_key, secure_boot_certificate: %w", err)
 		}
 	}
+	return nil
+}
+
+// prepareLock reads the lock. A template that says something else than the lock is
+// refused before anything is installed.
+func (c *Config) prepareLock() error {
+	if c.LockFile == "" {
+		return nil
+	}
+	l, err := lock.Read(c.LockFile)
+	if err != nil {
+		return fmt.Errorf("lock_file: %w", err)
+	}
+	c.locked = &l
 	return nil
 }
 

@@ -21,6 +21,7 @@ type FlatConfig struct {
 	OutputDirectory       *string           `mapstructure:"output_directory" required:"true" cty:"output_directory" hcl:"output_directory"`
 	DiskSize              *string           `mapstructure:"disk_size" cty:"disk_size" hcl:"disk_size"`
 	RootFilesystem        *string           `mapstructure:"root_filesystem" cty:"root_filesystem" hcl:"root_filesystem"`
+	LockFile              *string           `mapstructure:"lock_file" cty:"lock_file" hcl:"lock_file"`
 	Mirror                *string           `mapstructure:"mirror" cty:"mirror" hcl:"mirror"`
 	SecurityMirror        *string           `mapstructure:"security_mirror" cty:"security_mirror" hcl:"security_mirror"`
 	ExtraPackages         []string          `mapstructure:"extra_packages" cty:"extra_packages" hcl:"extra_packages"`
@@ -54,6 +55,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"output_directory":           &hcldec.AttrSpec{Name: "output_directory", Type: cty.String, Required: false},
 		"disk_size":                  &hcldec.AttrSpec{Name: "disk_size", Type: cty.String, Required: false},
 		"root_filesystem":            &hcldec.AttrSpec{Name: "root_filesystem", Type: cty.String, Required: false},
+		"lock_file":                  &hcldec.AttrSpec{Name: "lock_file", Type: cty.String, Required: false},
 		"mirror":                     &hcldec.AttrSpec{Name: "mirror", Type: cty.String, Required: false},
 		"security_mirror":            &hcldec.AttrSpec{Name: "security_mirror", Type: cty.String, Required: false},
 		"extra_packages":             &hcldec.AttrSpec{Name: "extra_packages", Type: cty.List(cty.String), Required: false},

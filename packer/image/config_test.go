@@ -87,7 +87,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	if err := c.prepare(map[string]any{"output_directory": "out"}); err != nil {
 		t.Fatal(err)
 	}
-	if c.diskBytes != 6*gib || c.RootFilesystem != rootVerity || c.sources() != nil || c.CacheDirectory != "/cache/ovenbird" {
+	if c.diskBytes != 6*gib || c.RootFilesystem != rootVerity || c.archives()["debian"] != debianArchive || c.CacheDirectory != "/cache/ovenbird" {
 		t.Errorf("defaults are %+v", c)
 	}
 	if !filepath.IsAbs(c.OutputDirectory) {
@@ -97,8 +97,9 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 
 func TestSecurityUpdatesAreInstalled(t *testing.T) {
 	c := Config{Mirror: "http://m/debian", SecurityMirror: "http://s/security"}
-	got := strings.Join(c.sources(), "\n")
-	want := "deb http://m/debian trixie main\ndeb http://m/debian trixie-updates main\ndeb http://s/security trixie-security main"
+	got := strings.Join(sources(c.archives()), "\n")
+	const line = "deb [signed-by=" + keyring + "] "
+	want := line + "http://m/debian trixie main\n" + line + "http://m/debian trixie-updates main\n" + line + "http://s/security trixie-security main"
 	if got != want {
 		t.Errorf("sources are\n%s\nwant\n%s", got, want)
 	}

@@ -11,12 +11,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ovenbird-dev/ovenbird/packer/debian"
 	"github.com/ovenbird-dev/ovenbird/packer/tree"
 )
 
 const (
-	suite   = "trixie" // Debian 13
-	keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+	suite        = "trixie" // Debian 13
+	architecture = "amd64"
+	keyring      = "/usr/share/keyrings/debian-archive-keyring.gpg"
 )
 
 // toolPackages are the programs that decide the disk's bytes. They run from a tree of
@@ -37,26 +39,21 @@ var machinePackages = []string{
 
 // debootstrap says how to lay out a Debian system.
 type debootstrap struct {
-	program  string // mmdebstrap's path
-	dir      string
-	packages []string
-	mirrors  []string // apt source lines
-	dpkg     []string
-	archive  string // where .debs are kept between builds
-	scratch  string // for mmdebstrap's temporary files
+	program    string // mmdebstrap's path
+	dir        string
+	packages   []string
+	repository string // a directory with exactly the packages that may be used
+	dpkg       []string
+	scratch    string // for mmdebstrap's temporary files
+	epoch      time.Time
 }
 
 // arguments are mmdebstrap's.
 func (d debootstrap) arguments() []string {
 	args := []string{
 		"--mode=root", "--format=directory", "--variant=apt",
-		"--keyring=" + keyring,
 		`--aptopt=APT::Install-Recommends "false"`,
 		`--aptopt=Acquire::Retries "3"`,
-		// Keep downloaded packages: they lie in the archive, not in the tree.
-		"--skip=download/empty", "--skip=essential/unlink", "--skip=cleanup/apt/cache",
-		`--setup-hook=mkdir -p "$1/var/cache/apt/archives" && mount --bind "$OVENBIRD_ARCHIVE" "$1/var/cache/apt/archives"`,
-		`--customize-hook=umount "$1/var/cache/apt/archives"`,
 		// A power cut during the bake throws the tree away anyhow.
 		`--dpkgopt=force-unsafe-io`,
 		`--customize-hook=sed -i /force-unsafe-io/d "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"`,
@@ -65,23 +62,17 @@ func (d debootstrap) arguments() []string {
 	for _, option := range d.dpkg {
 		args = append(args, "--dpkgopt="+option)
 	}
-	args = append(args, suite, d.dir)
-	return append(args, d.mirrors...)
+	return append(args, suite, d.dir, flatSource(d.repository))
 }
 
-// run lays the system out. Its mounts are its own; the archive is locked meanwhile.
+// flatSource is the apt source line of a directory that debian.WriteRepository has made.
+func flatSource(dir string) string { return "deb [trusted=yes] copy:" + dir + " ./" }
+
+// run lays the system out. Its mounts are its own.
 func (d debootstrap) run(ctx context.Context) error {
-	if err := os.MkdirAll(d.archive, 0o755); err != nil { //nolint:gosec // apt reads it as its own user
-		return fmt.Errorf("keep packages: %w", err)
-	}
-	lock, err := waitForDirectory(ctx, d.archive)
-	if err != nil {
-		return fmt.Errorf("wait for the packages in %s: %w", d.archive, err)
-	}
-	defer lock.Close()
 	script := `umask 022; mount --make-rprivate / && mount -t proc proc /proc && "$0" "$@" &&: ; exit $?`
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", script, d.program}, d.arguments()...)...)
-	cmd.Env = append(tree.Environment(), "TMPDIR="+d.scratch, "OVENBIRD_ARCHIVE="+d.archive)
+	cmd.Env = append(tree.Environment(d.epoch), "TMPDIR="+d.scratch)
 	cmd.Dir = "/"
 	tree.Isolate(cmd)
 	return run(ctx, cmd, "mmdebstrap")
@@ -111,16 +102,30 @@ func waitForDirectory(ctx context.Context, dir string) (*os.File, error) {
 	}
 }
 
-// sources are the apt source lines of the machine; none leaves the choice to mmdebstrap.
-func (c *Config) sources() []string {
+// Debian's own archives, which a node names whatever the image was made from.
+const (
+	debianArchive   = "http://deb.debian.org/debian"
+	securityArchive = "http://security.debian.org/debian-security"
+)
+
+// archives are where packages come from.
+func (c *Config) archives() debian.Archives {
 	if c.Mirror == "" {
-		return nil
+		return debian.Archives{debian.Main: debianArchive, debian.Security: securityArchive}
+	}
+	return debian.Archives{debian.Main: c.Mirror, debian.Security: c.SecurityMirror}
+}
+
+// sources are the apt source lines of the machine, for archives.
+func sources(archives debian.Archives) []string {
+	line := func(archive, suite string) string {
+		return fmt.Sprintf("deb [signed-by=%s] %s %s main", keyring, archives[archive], suite)
 	}
 	return []string{
-		fmt.Sprintf("deb %s %s main", c.Mirror, suite),
-		fmt.Sprintf("deb %s %s-updates main", c.Mirror, suite),
-		fmt.Sprintf("deb %s %s-security main", c.SecurityMirror, suite),
+		line(debian.Main, suite), line(debian.Main, suite+"-updates"), line(debian.Security, suite+"-security"),
 	}
 }
 
-func (c *Config) archive() string { return filepath.Join(c.CacheDirectory, "debs", suite) }
+func (c *Config) store() debian.Store {
+	return debian.Store{Dir: filepath.Join(c.CacheDirectory, "debs")}
+}

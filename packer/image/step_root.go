@@ -43,22 +43,25 @@ type stepRoot struct{ *bake }
 
 // Run lays out the root file system.
 func (s *stepRoot) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
-	s.root = tree.Tree{Dir: filepath.Join(s.work, "root")}
+	s.root = tree.Tree{Dir: filepath.Join(s.work, "root"), Epoch: s.epoch}
 	s.removeAll(s.root.Dir) // of an attempt before this one
 	return s.step(state, "Laying out the root file system (Debian 13)", func() error {
 		err := debootstrap{
-			program:  s.mmdebstrap,
-			dir:      s.root.Dir,
-			packages: slices.Concat(machinePackages, s.config.ExtraPackages),
-			mirrors:  s.config.sources(),
-			dpkg:     dpkgOptions,
-			archive:  s.config.archive(),
-			scratch:  s.work,
+			program:    s.mmdebstrap,
+			dir:        s.root.Dir,
+			packages:   slices.Concat(machinePackages, s.config.ExtraPackages),
+			repository: s.file(machineRepository),
+			dpkg:       dpkgOptions,
+			scratch:    s.work,
+			epoch:      s.epoch,
 		}.run(ctx)
 		if err != nil {
 			return fmt.Errorf("lay out the root file system: %w", err)
 		}
 		if err := writeMachineFiles(s.root.Dir, s.config.RootFilesystem); err != nil {
+			return err
+		}
+		if err := s.openArchives(); err != nil {
 			return err
 		}
 		units := []string{"systemd-networkd.service", "systemd-resolved.service", "chrony.service", "ovenbird-hostname.path"}

@@ -27,7 +27,7 @@ rm -f /etc/.resolv.conf.systemd-resolved.bak
 rm -f /root/.bash_history /root/.lesshst /root/.wget-hsts
 # All that systemd does at the first boot after an update of /usr is in the image.
 for dir in /etc /var; do
-  echo "TIMESTAMP_NSEC=$(date +%s%N)" >"$dir/.updated"
+  echo "TIMESTAMP_NSEC=${SOURCE_DATE_EPOCH}000000000" >"$dir/.updated"
 done
 # Empty: systemd makes an id at boot without running its first-boot set-up.
 : >/etc/machine-id
@@ -41,7 +41,16 @@ type stepSeal struct{ *bake }
 func (s *stepSeal) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
 	s.comm.Close()
 	return s.step(state, "Sealing the root file system", func() error {
-		return s.inRoot(ctx, "seal the root file system", sealScript)
+		if err := s.survey(ctx); err != nil {
+			return err
+		}
+		if err := s.closeArchives(); err != nil {
+			return err
+		}
+		if err := s.inRoot(ctx, "seal the root file system", sealScript); err != nil {
+			return err
+		}
+		return settleContainerd(s.root.Dir, s.epoch)
 	})
 }
 

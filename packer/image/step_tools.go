@@ -11,17 +11,19 @@ import (
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 
+	"github.com/ovenbird-dev/ovenbird/packer/debian"
+	"github.com/ovenbird-dev/ovenbird/packer/lock"
 	"github.com/ovenbird-dev/ovenbird/packer/tree"
 )
 
 // stepTools finds or makes the tree with the tools that make the disk. It is kept in
-// the cache, by Debian release and package list, and shared by all builds.
+// the cache, by the packages that it is made of, and shared by all builds.
 type stepTools struct{ *bake }
 
 // Run finds or makes the tools.
 func (s *stepTools) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
-	dir := s.config.toolsDirectory()
-	s.tools = tree.Tree{Dir: dir}
+	dir := toolsDirectory(s.config.CacheDirectory, s.lock.Tools)
+	s.tools = tree.Tree{Dir: dir, Epoch: s.epoch}
 	if _, err := os.Stat(dir); err == nil {
 		return multistep.ActionContinue
 	}
@@ -48,14 +50,21 @@ func (s *stepTools) make(ctx context.Context, dir string) error {
 	partial := filepath.Join(parent, ".partial")
 	s.removeAll(partial)
 	defer s.removeAll(partial)
+	if err := s.fetch(ctx, s.lock.Tools); err != nil {
+		return err
+	}
+	repository := s.file("tools")
+	if _, err := debian.WriteRepository(repository, s.config.store(), s.lock.Tools); err != nil {
+		return err
+	}
 	err = debootstrap{
-		program:  s.mmdebstrap,
-		dir:      partial,
-		packages: toolPackages,
-		mirrors:  s.config.sources(),
-		dpkg:     []string{"path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*"},
-		archive:  s.config.archive(),
-		scratch:  s.work,
+		program:    s.mmdebstrap,
+		dir:        partial,
+		packages:   toolPackages,
+		repository: repository,
+		dpkg:       []string{"path-exclude=/usr/share/doc/*", "path-exclude=/usr/share/man/*"},
+		scratch:    s.work,
+		epoch:      s.epoch,
 	}.run(ctx)
 	if err != nil {
 		return fmt.Errorf("lay out the tools that make a disk: %w", err)
@@ -67,9 +76,12 @@ func (s *stepTools) make(ctx context.Context, dir string) error {
 }
 
 // toolsDirectory names the tree by everything that it is made from.
-func (c *Config) toolsDirectory() string {
-	sum := sha256.Sum256([]byte(suite + "\n" + strings.Join(toolPackages, "\n")))
-	return filepath.Join(c.CacheDirectory, "tools", suite+"-"+hex.EncodeToString(sum[:6]))
+func toolsDirectory(cache string, packages []lock.Package) string {
+	sum := sha256.New()
+	for _, p := range packages {
+		fmt.Fprintln(sum, p.Name, p.Version, p.SHA256)
+	}
+	return filepath.Join(cache, "tools", suite+"-"+hex.EncodeToString(sum.Sum(nil)[:8]))
 }
 
 // Cleanup leaves the tools to the next build; make itself removes a half-made tree.

@@ -38,6 +38,7 @@ if [ -L "$root/etc/resolv.conf" ]; then
 fi
 
 while [ "$1" != -- ]; do
+  case $2 in /run/*) mkdir -p "$root$2" ;; esac
   mount --bind "$1" "$root$2"
   shift 2
 done

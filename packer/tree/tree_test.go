@@ -146,7 +146,7 @@ func TestACommandSeesWhatIsBoundForIt(t *testing.T) {
 func TestACommandTakesNothingOfTheMachinesEnvironment(t *testing.T) {
 	t.Setenv("LD_PRELOAD_SECRET", "x")
 	t.Setenv("https_proxy", "http://proxy:3128")
-	env := Environment()
+	env := Environment(time.Time{})
 	if slices.ContainsFunc(env, func(s string) bool { return strings.HasPrefix(s, "LD_PRELOAD_SECRET") }) {
 		t.Error("a variable of the machine reached the tree")
 	}

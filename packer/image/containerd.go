@@ -1,0 +1,141 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/ovenbird-dev/ovenbird/packer/lock"
+)
+
+// What containerd knows of the images that a node is baked with, below the root: two
+// bolt files, of the store and of the snapshotter that unpacked the layers.
+const (
+	storeDB       = "var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db"
+	snapshotterDB = "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/metadata.db"
+)
+
+const boltTimeout = 10 * time.Second // for a lock that nobody should hold
+
+// containerImages lists the container images of the root, from containerd's own store:
+// the buckets v1, namespace, images, name, target.
+func containerImages(root string) ([]lock.Image, error) {
+	byDigest := map[string]*lock.Image{}
+	err := viewBolt(filepath.Join(root, storeDB), func(tx *bbolt.Tx) error {
+		v1 := tx.Bucket([]byte("v1"))
+		if v1 == nil {
+			return nil
+		}
+		return v1.ForEachBucket(func(namespace []byte) error {
+			images := v1.Bucket(namespace).Bucket([]byte("images"))
+			if images == nil {
+				return nil
+			}
+			return images.ForEachBucket(func(name []byte) error {
+				target := images.Bucket(name).Bucket([]byte("target"))
+				if target == nil {
+					return fmt.Errorf("image %s has no target", name)
+				}
+				digest := string(target.Get([]byte("digest")))
+				if byDigest[digest] == nil {
+					byDigest[digest] = &lock.Image{Digest: digest}
+				}
+				byDigest[digest].Names = append(byDigest[digest].Names, string(name))
+				return nil
+			})
+		})
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the container images: %w", err)
+	}
+	images := make([]lock.Image, 0, len(byDigest))
+	for _, image := range byDigest {
+		slices.Sort(image.Names)
+		images = append(images, *image)
+	}
+	slices.SortFunc(images, func(a, b lock.Image) int { return strings.Compare(a.Digest, b.Digest) })
+	return images, nil
+}
+
+func viewBolt(name string, view func(*bbolt.Tx) error) error {
+	if _, err := os.Stat(name); err != nil {
+		return err
+	}
+	db, err := bbolt.Open(name, 0o644, &bbolt.Options{ReadOnly: true, Timeout: boltTimeout}) //nolint:mnd // not made here
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	return errors.Join(db.View(view), db.Close())
+}
+
+// settleContainerd gives everything in containerd's bolt files the image's date, and
+// writes them anew in the order of their keys: what they have lived through is not in
+// their bytes.
+func settleContainerd(root string, epoch time.Time) error {
+	for _, name := range []string{storeDB, snapshotterDB} {
+		err := rewriteBolt(filepath.Join(root, name), epoch)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("date containerd's store: %w", err)
+		}
+	}
+	return nil
+}
+
+func rewriteBolt(name string, epoch time.Time) error {
+	date, err := epoch.UTC().MarshalBinary() // as containerd writes them
+	if err != nil {
+		return err
+	}
+	fresh := name + ".new"
+	err = viewBolt(name, func(from *bbolt.Tx) error {
+		db, err := bbolt.Open(fresh, 0o644, &bbolt.Options{Timeout: boltTimeout}) //nolint:mnd // containerd's mode
+		if err != nil {
+			return err
+		}
+		err = db.Update(func(to *bbolt.Tx) error {
+			return from.ForEach(func(key []byte, bucket *bbolt.Bucket) error {
+				into, err := to.CreateBucket(key)
+				if err != nil {
+					return err
+				}
+				return copyBucket(into, bucket, date)
+			})
+		})
+		return errors.Join(err, db.Close())
+	})
+	if err != nil {
+		return err
+	}
+	return os.Rename(fresh, name)
+}
+
+// copyBucket copies what is in a bucket, with date in place of every date.
+func copyBucket(to, from *bbolt.Bucket, date []byte) error {
+	if err := to.SetSequence(from.Sequence()); err != nil {
+		return err
+	}
+	return from.ForEach(func(key, value []byte) error {
+		if value == nil {
+			into, err := to.CreateBucket(key)
+			if err != nil {
+				return err
+			}
+			return copyBucket(into, from.Bucket(key), date)
+		}
+		switch string(key) {
+		case "createdat", "updatedat":
+			value = date
+		}
+		return to.Put(key, value)
+	})
+}
