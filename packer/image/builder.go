@@ -46,6 +46,7 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		&commonsteps.StepProvision{},
 		&stepSeal{bake},
 		&stepRecord{bake},
+		&stepSBOM{bake},
 		&stepInspect{bake},
 		&stepKernel{bake},
 		&stepVerity{bake},
