@@ -26,6 +26,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/imds"
 	"github.com/ovenbird-dev/ovenbird/lab/network"
 	"github.com/ovenbird-dev/ovenbird/lab/proxy"
+	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
 	"github.com/ovenbird-dev/ovenbird/lab/vm"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
@@ -118,6 +119,10 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 		return fmt.Errorf("read the endpoint's certificate: %w", err)
 	}
 	roles := identity.Roles{Secret: secret, Now: time.Now}
+	parameters := &ssm.Store{Path: o.Dir.Parameters(), Catalog: images, Now: time.Now}
+	if err := parameters.Open(); err != nil {
+		return err
+	}
 
 	metadata, err := imds.Listen(ctx, netip.AddrPortFrom(o.Plan.Metadata, 80).String())
 	if err != nil {
@@ -132,7 +137,7 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 		Plan: o.Plan, Instances: instances, Roles: roles, Secret: secret, Now: time.Now, Logger: o.Logger.Named("imds"),
 	})
 	o.answer(ctx, group, tls.NewListener(aws, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}), endpoint.New(endpoint.Options{
-		Plan: o.Plan, Fleet: instances, Catalog: images, Profiles: []string{NodeProfile},
+		Plan: o.Plan, Fleet: instances, Catalog: images, Store: parameters, Profiles: []string{NodeProfile},
 		Keys: identity.Keys{Lasting: lasting, Roles: roles, Sessions: instances.Sessions},
 		Now:  time.Now, Logger: o.Logger.Named("aws"),
 	}))

@@ -113,7 +113,7 @@ func (s Service) Do(_ context.Context, call wire.Call) (any, error) {
 	}
 	_, at := route(call.Request.Method, call.Request.URL.Path)
 	response, err := s.do(call, at)
-	return response, explain(err)
+	return response, explain(err, at.snapshot)
 }
 
 func (s Service) do(call wire.Call, at path) (answer, error) {
@@ -133,11 +133,12 @@ func (s Service) do(call wire.Call, at path) (answer, error) {
 	}
 }
 
-// explain turns the catalog's errors into exceptions. Others stay as they are.
-func explain(err error) error {
+// explain turns the catalog's errors about a snapshot, or the parent of one that is to be
+// started, into exceptions. Others stay as they are.
+func explain(err error, id string) error {
 	switch {
 	case errors.Is(err, catalog.ErrNotFound):
-		return &exception{http.StatusNotFound, "ResourceNotFoundException", "The snapshot does not exist.", "SNAPSHOT_NOT_FOUND"}
+		return &exception{http.StatusNotFound, "ResourceNotFoundException", "The snapshot '" + id + "' does not exist.", "SNAPSHOT_NOT_FOUND"}
 	case errors.Is(err, catalog.ErrNotPending):
 		return invalid("INVALID_SNAPSHOT_ID", "The snapshot is not in the pending state.")
 	case errors.Is(err, catalog.ErrNotReady):
@@ -206,26 +207,9 @@ func refusal(err error) *exception {
 	case errors.Is(err, wire.ErrDenied):
 		return &exception{http.StatusForbidden, "AccessDeniedException", "You do not have sufficient access to perform this action.", "UNAUTHORIZED_ACCOUNT"}
 	case errors.As(err, &refused):
-		return &exception{http.StatusForbidden, codeOf(refused), refused.Message, ""}
+		return &exception{http.StatusForbidden, wire.JSONCode(refused), refused.Message, ""}
 	case errors.As(err, &told):
 		return &exception{told.Status, told.Code, told.Message, ""}
 	}
 	return &exception{http.StatusInternalServerError, "InternalServerException", "An internal error has occurred.", ""}
-}
-
-// codeOf spells the query services' codes as the JSON services do.
-func codeOf(refused *sigv4.Error) string {
-	switch refused.Code {
-	case sigv4.CodeUnknownKey:
-		return "UnrecognizedClientException"
-	case sigv4.CodeMismatch, sigv4.CodeExpired:
-		return "InvalidSignatureException"
-	case sigv4.CodeExpiredToken:
-		return "ExpiredTokenException"
-	case sigv4.CodeMissingToken:
-		return "MissingAuthenticationTokenException"
-	case sigv4.CodeIncomplete:
-		return "IncompleteSignatureException"
-	}
-	return "ValidationException"
 }

@@ -66,7 +66,7 @@ func (s Service) start(call wire.Call) (answer, error) {
 	order.Digest = hex.EncodeToString(sum[:])
 	started, err := s.Catalog.Start(order)
 	if err != nil {
-		return answer{}, err
+		return answer{}, explain(err, order.Parent)
 	}
 	out := startResponse{
 		BlockSize: catalog.BlockSize, Description: started.Description, KMSKeyARN: started.KMSKey, OwnerID: s.Plan.Account,

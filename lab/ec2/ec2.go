@@ -29,6 +29,12 @@ type Service struct {
 	Fleet    Fleet // of the plan's region
 	Catalog  *catalog.Catalog
 	Profiles []string // the instance profiles that exist; each has a role of its own name
+	// Parameter finds a parameter of SSM that RunInstances is to take the image from; nil:
+	// there are none.
+	Parameter func(region, name string) (value string, ok bool)
+	// Presigned verifies a request that the caller has signed for a region; nil: nothing is
+	// verified.
+	Presigned func(r *http.Request, region string) error
 }
 
 // Name implements wire.Service.
@@ -81,6 +87,28 @@ func publishing(name string) func(Service, *params) (any, error) {
 		return Service.deregisterImage
 	case "DescribeRegions":
 		return Service.describeRegions
+	case "CopyImage":
+		return Service.copyImage
+	case "CopySnapshot":
+		return Service.copySnapshot
+	case "ModifyImageAttribute":
+		return Service.modifyImageAttribute
+	case "DescribeImageAttribute":
+		return Service.describeImageAttribute
+	case "EnableImageDeprecation":
+		return Service.enableImageDeprecation
+	case "DisableImageDeprecation":
+		return Service.disableImageDeprecation
+	case "GetImageBlockPublicAccessState":
+		return Service.getImageBlock
+	case "EnableImageBlockPublicAccess":
+		return Service.enableImageBlock
+	case "DisableImageBlockPublicAccess":
+		return Service.disableImageBlock
+	case "GetEbsEncryptionByDefault":
+		return Service.getEncryptionByDefault
+	case "DescribeTags":
+		return Service.describeTags
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ var (
 )
 
 func (s Service) image(p *params) catalog.Image {
-	id := p.imageID("ImageId")
+	id := s.resolve(p)
 	image, ok := s.Catalog.Image(s.Plan.Region, id)
 	switch {
 	case id == "":
@@ -98,6 +98,21 @@ func (s Service) image(p *params) catalog.Image {
 		p.fail(invalid("InvalidAMIID.Unavailable", "The image ID '%s' is not available", id))
 	}
 	return image
+}
+
+// resolve is the ID of the image to start from, which may stand in a parameter of SSM.
+func (s Service) resolve(p *params) string {
+	name, ok := strings.CutPrefix(p.text("ImageId"), "resolve:ssm:")
+	if !ok {
+		return p.imageID("ImageId")
+	}
+	if s.Parameter != nil {
+		if id, ok := s.Parameter(s.Plan.Region, name); ok && imageID.MatchString(id) {
+			return id
+		}
+	}
+	p.fail(invalid("InvalidParameterValue", "The SSM parameter %s does not exist, or holds no image ID", name))
+	return ""
 }
 
 func instanceType(p *params) fleet.Type {

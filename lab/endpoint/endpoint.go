@@ -3,6 +3,7 @@
 package endpoint
 
 import (
+	"net/http"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,6 +13,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/ebs"
 	"github.com/ovenbird-dev/ovenbird/lab/ec2"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
+	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/sts"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 	"github.com/ovenbird-dev/ovenbird/lab/wire"
@@ -22,6 +24,7 @@ type Options struct {
 	Plan     vpc.Plan
 	Fleet    ec2.Fleet
 	Catalog  *catalog.Catalog
+	Store    *ssm.Store
 	Profiles []string // instance profiles
 	Keys     sigv4.Keys
 	Now      func() time.Time
@@ -32,11 +35,22 @@ type Options struct {
 
 // New makes the endpoint.
 func New(o Options) wire.Endpoint {
+	parameter := func(region, name string) (string, bool) {
+		p, ok := o.Store.Get(region, name)
+		return p.Value, ok
+	}
+	presigned := func(r *http.Request, region string) error {
+		_, err := sigv4.Verifier{Keys: o.Keys, Region: region, Service: "ec2", Now: o.Now}.Verify(r)
+		return err
+	}
 	return wire.Endpoint{
 		Services: []wire.Service{
 			sts.Service{Plan: o.Plan},
-			ec2.Service{Plan: o.Plan, Fleet: o.Fleet, Catalog: o.Catalog, Profiles: o.Profiles},
+			ec2.Service{
+				Plan: o.Plan, Fleet: o.Fleet, Catalog: o.Catalog, Profiles: o.Profiles, Parameter: parameter, Presigned: presigned,
+			},
 			ebs.Service{Plan: o.Plan, Catalog: o.Catalog},
+			ssm.Service{Plan: o.Plan, Parameters: o.Store},
 		},
 		Keys: o.Keys, Regions: o.Plan.Regions(), Now: o.Now, Logger: o.Logger, Faults: o.Faults, Seen: o.Seen,
 	}

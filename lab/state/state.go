@@ -68,6 +68,9 @@ func (d Dir) Secret() string { return d.join("secret.key") }
 // Fleet is the record of the instances.
 func (d Dir) Fleet() string { return d.join("fleet.json") }
 
+// Parameters is the record of SSM's parameters.
+func (d Dir) Parameters() string { return d.join("parameters.json") }
+
 // Instances is the directory that holds one directory an instance.
 func (d Dir) Instances() string { return d.join("instances") }
 

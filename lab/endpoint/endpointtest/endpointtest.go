@@ -30,6 +30,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
+	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
@@ -107,9 +108,13 @@ func Start(t testing.TB, options ...Option) *Endpoint {
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := &ssm.Store{Path: filepath.Join(s.dir, "parameters.json"), Catalog: c, Now: time.Now}
+	if err := store.Open(); err != nil {
+		t.Fatal(err)
+	}
 	e := &Endpoint{Account: plan.Account, Regions: plan.Regions(), Catalog: c, Faults: &fault.Set{}, puts: map[string]map[int]int{}}
 	server := httptest.NewTLSServer(endpoint.New(endpoint.Options{
-		Plan: plan, Fleet: noFleet{}, Catalog: c, Now: time.Now, Logger: s.logger, Faults: e.Faults, Seen: e.see,
+		Plan: plan, Fleet: noFleet{}, Catalog: c, Store: store, Now: time.Now, Logger: s.logger, Faults: e.Faults, Seen: e.see,
 		Keys: keys{
 			adminKey: {AccessKeyID: adminKey, SecretAccessKey: adminSecret, ARN: plan.IAM("user/admin")},
 			roleKey:  {AccessKeyID: roleKey, SecretAccessKey: roleSecret, SessionToken: roleToken, ARN: plan.AssumedRole("node", "i-0123456789abcdef0")},

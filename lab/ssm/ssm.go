@@ -1,0 +1,130 @@
+// Package ssm answers the part of AWS Systems Manager's Parameter Store that images are
+// published with, on the wire.
+package ssm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
+	"github.com/ovenbird-dev/ovenbird/lab/vpc"
+	"github.com/ovenbird-dev/ovenbird/lab/wire"
+)
+
+// Service is SSM. It implements wire.Protocol.
+type Service struct {
+	Plan       vpc.Plan
+	Parameters *Store
+}
+
+const target = "AmazonSSM."
+
+// Name implements wire.Service.
+func (Service) Name() string { return "ssm" }
+
+// Knows implements wire.Service.
+func (Service) Knows(string) bool { return false }
+
+// Action implements wire.Protocol.
+func (Service) Action(r *http.Request) string {
+	action, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), target)
+	if !ok || r.Method != http.MethodPost || r.URL.Path != "/" || findAction(action) == nil {
+		return ""
+	}
+	return action
+}
+
+// UnsignedBody implements wire.Protocol.
+func (Service) UnsignedBody(string) bool { return false }
+
+// action is one of the service's. The decoder reads the request's body.
+type action func(s Service, region string, in *json.Decoder) (any, error)
+
+// actionOf makes an action of a method with a request of its own type.
+func actionOf[In any](do func(s Service, region string, in In) (any, error)) action {
+	return func(s Service, region string, decoder *json.Decoder) (any, error) {
+		var in In
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&in); err != nil {
+			return nil, refuse("SerializationException", "The request's body cannot be read: %v", err)
+		}
+		return do(s, region, in)
+	}
+}
+
+func findAction(name string) action {
+	switch name {
+	case "PutParameter":
+		return actionOf(Service.putParameter)
+	case "GetParameter":
+		return actionOf(Service.getParameter)
+	case "GetParameters":
+		return actionOf(Service.getParameters)
+	case "DeleteParameter":
+		return actionOf(Service.deleteParameter)
+	case "AddTagsToResource":
+		return actionOf(Service.addTags)
+	case "RemoveTagsFromResource":
+		return actionOf(Service.removeTags)
+	case "ListTagsForResource":
+		return actionOf(Service.listTags)
+	}
+	return nil
+}
+
+// Do implements wire.Service.
+func (s Service) Do(_ context.Context, call wire.Call) (any, error) {
+	do := findAction(call.Action)
+	if do == nil {
+		return nil, refuse("UnknownOperationException", "There is no operation %s.", strings.TrimPrefix(call.Request.Header.Get("X-Amz-Target"), target))
+	}
+	if call.ByRole() {
+		return nil, refuse("AccessDeniedException", "User: %s is not authorized to perform: ssm:%s because no identity-based policy allows the ssm:%s action",
+			call.Caller.ARN, call.Action, call.Action)
+	}
+	return do(s, call.Region, json.NewDecoder(bytes.NewReader(call.Body)))
+}
+
+// Write implements wire.Service.
+func (Service) Write(w http.ResponseWriter, _ *http.Request, _ string, value any, err error) {
+	status := http.StatusOK
+	if err != nil {
+		code, message := explain(err)
+		status = http.StatusBadRequest
+		if code == internal {
+			status = http.StatusInternalServerError
+		}
+		value = map[string]string{"__type": code, "message": message}
+	}
+	body, err := json.Marshal(value)
+	if err != nil {
+		http.Error(w, "cannot encode the answer", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+const internal = "InternalServerError"
+
+// explain turns an error into what SSM would send.
+func explain(err error) (code, message string) {
+	var refused *sigv4.Error
+	var told *wire.Error
+	switch {
+	case errors.As(err, &told):
+		return told.Code, told.Message
+	case errors.Is(err, wire.ErrThrottled):
+		return "ThrottlingException", "Rate exceeded"
+	case errors.Is(err, wire.ErrDenied):
+		return "AccessDeniedException", "Access denied"
+	case errors.As(err, &refused):
+		return wire.JSONCode(refused), refused.Message
+	}
+	return internal, "An error occurred on the server side."
+}
