@@ -88,6 +88,16 @@ type NameTakenError struct{ Image string }
 
 func (e *NameTakenError) Error() string { return "the name is taken by " + e.Image }
 
+// SnapshotError names the snapshot that an image cannot be made of.
+type SnapshotError struct {
+	ID     string
+	Status Status
+	Err    error // ErrNotFound or ErrNotReady
+}
+
+func (e *SnapshotError) Error() string { return "snapshot " + e.ID + ": " + e.Err.Error() }
+func (e *SnapshotError) Unwrap() error { return e.Err }
+
 // Register makes an image of completed snapshots. A device without a size gets its
 // snapshot's.
 func (c *Catalog) Register(order Image) (Image, error) {
@@ -103,9 +113,9 @@ func (c *Catalog) Register(order Image) (Image, error) {
 			s, ok := c.find(i.Region, d.Snapshot, now)
 			switch {
 			case !ok:
-				return fmt.Errorf("snapshot %s: %w", d.Snapshot, ErrNotFound)
+				return &SnapshotError{ID: d.Snapshot, Err: ErrNotFound}
 			case s.Status != Completed:
-				return fmt.Errorf("snapshot %s: %w", d.Snapshot, ErrNotReady)
+				return &SnapshotError{ID: d.Snapshot, Status: s.Status, Err: ErrNotReady}
 			case d.VolumeGiB == 0:
 				d.VolumeGiB = s.VolumeGiB
 			case d.VolumeGiB < s.VolumeGiB:
@@ -165,7 +175,7 @@ func (c *Catalog) CopyImage(fromRegion, id string, order Image, encrypt bool, ke
 			d := &i.Devices[n]
 			s, ok := c.find(fromRegion, d.Snapshot, now)
 			if !ok {
-				return fmt.Errorf("snapshot %s: %w", d.Snapshot, ErrNotFound)
+				return &SnapshotError{ID: d.Snapshot, Err: ErrNotFound}
 			}
 			s, err := c.copy(s, Snapshot{
 				Region: order.Region, Encrypted: encrypt, KMSKey: key, Tags: snapshotTags,

@@ -82,17 +82,12 @@ func Block(call wire.Call) (snapshot string, index int, ok bool) {
 }
 
 // exception is an error as the API names it.
-type exception struct {
-	Status  int    `json:"-"`
-	Type    string `json:"-"`
-	Message string `json:"Message"`
-	Reason  string `json:"Reason,omitempty"`
+func exception(status int, kind, message, reason string) error {
+	return &wire.Error{Status: status, Code: kind, Message: message, Reason: reason}
 }
 
-func (e *exception) Error() string { return e.Type + ": " + e.Reason + ": " + e.Message }
-
 func invalid(reason, message string) error {
-	return &exception{http.StatusBadRequest, "ValidationException", message, reason}
+	return exception(http.StatusBadRequest, "ValidationException", message, reason)
 }
 
 // answer is a response: headers, and a body that is JSON unless it is bytes.
@@ -105,11 +100,11 @@ type answer struct {
 // Do implements wire.Service.
 func (s Service) Do(_ context.Context, call wire.Call) (any, error) {
 	if call.Action == "" {
-		return nil, &exception{http.StatusNotFound, "UnknownOperationException", "There is nothing at " + call.Request.URL.Path + ".", ""}
+		return nil, exception(http.StatusNotFound, "UnknownOperationException", "There is nothing at " + call.Request.URL.Path + ".", "")
 	}
 	if call.ByRole() {
-		return nil, &exception{http.StatusForbidden, "AccessDeniedException", "User: " + call.Caller.ARN +
-			" is not authorized to perform: ebs:" + call.Action + " because no identity-based policy allows the ebs:" + call.Action + " action", ""}
+		return nil, exception(http.StatusForbidden, "AccessDeniedException", "User: " + call.Caller.ARN +
+			" is not authorized to perform: ebs:" + call.Action + " because no identity-based policy allows the ebs:" + call.Action + " action", "")
 	}
 	_, at := route(call.Request.Method, call.Request.URL.Path)
 	response, err := s.do(call, at)
@@ -138,7 +133,7 @@ func (s Service) do(call wire.Call, at path) (answer, error) {
 func explain(err error, id string) error {
 	switch {
 	case errors.Is(err, catalog.ErrNotFound):
-		return &exception{http.StatusNotFound, "ResourceNotFoundException", "The snapshot '" + id + "' does not exist.", "SNAPSHOT_NOT_FOUND"}
+		return exception(http.StatusNotFound, "ResourceNotFoundException", "The snapshot '" + id + "' does not exist.", "SNAPSHOT_NOT_FOUND")
 	case errors.Is(err, catalog.ErrNotPending):
 		return invalid("INVALID_SNAPSHOT_ID", "The snapshot is not in the pending state.")
 	case errors.Is(err, catalog.ErrNotReady):
@@ -150,9 +145,9 @@ func explain(err error, id string) error {
 	case errors.Is(err, catalog.ErrChecksum):
 		return invalid("INVALID_PARAMETER_VALUE", "The aggregated checksum does not match that of the written blocks.")
 	case errors.Is(err, catalog.ErrTokenReused):
-		return &exception{http.StatusConflict, "ConflictException", "The request uses the same client token as a previous, but non-identical request.", ""}
+		return exception(http.StatusConflict, "ConflictException", "The request uses the same client token as a previous, but non-identical request.", "")
 	case errors.Is(err, catalog.ErrQuota):
-		return &exception{http.StatusBadRequest, "ConcurrentLimitExceededException", "The limit of pending snapshots is reached.", ""}
+		return exception(http.StatusBadRequest, "ConcurrentLimitExceededException", "The limit of pending snapshots is reached.", "")
 	}
 	var count *catalog.CountError
 	if errors.As(err, &count) {
@@ -165,8 +160,8 @@ func explain(err error, id string) error {
 func (Service) Write(w http.ResponseWriter, _ *http.Request, _ string, value any, err error) {
 	if err != nil {
 		e := refusal(err)
-		w.Header().Set("X-Amzn-ErrorType", e.Type)
-		send(w, e.Status, e)
+		w.Header().Set("X-Amzn-ErrorType", e.Code)
+		send(w, e.Status, refusalBody{e.Message, e.Reason})
 		return
 	}
 	response := value.(answer) //nolint:forcetypeassert // Do's
@@ -183,6 +178,11 @@ func (Service) Write(w http.ResponseWriter, _ *http.Request, _ string, value any
 	send(w, response.status, response.body)
 }
 
+type refusalBody struct {
+	Message string
+	Reason  string `json:",omitempty"`
+}
+
 func send(w http.ResponseWriter, status int, value any) {
 	body, err := json.Marshal(value)
 	if err != nil {
@@ -195,21 +195,24 @@ func send(w http.ResponseWriter, status int, value any) {
 }
 
 // refusal is what the API sends for an error.
-func refusal(err error) *exception {
-	var own *exception
-	var refused *sigv4.Error
+func refusal(err error) *wire.Error {
 	var told *wire.Error
+	var refused *sigv4.Error
 	switch {
-	case errors.As(err, &own):
-		return own
-	case errors.Is(err, wire.ErrThrottled):
-		return &exception{http.StatusBadRequest, "RequestThrottledException", "The number of API requests has exceeded the maximum allowed API request throttling limit.", "ACCOUNT_THROTTLED"}
-	case errors.Is(err, wire.ErrDenied):
-		return &exception{http.StatusForbidden, "AccessDeniedException", "You do not have sufficient access to perform this action.", "UNAUTHORIZED_ACCOUNT"}
-	case errors.As(err, &refused):
-		return &exception{http.StatusForbidden, wire.JSONCode(refused), refused.Message, ""}
 	case errors.As(err, &told):
-		return &exception{told.Status, told.Code, told.Message, ""}
+		return told
+	case errors.Is(err, wire.ErrThrottled):
+		return &wire.Error{
+			Status: http.StatusBadRequest, Code: "RequestThrottledException", Reason: "ACCOUNT_THROTTLED",
+			Message: "The number of API requests has exceeded the maximum allowed API request throttling limit.",
+		}
+	case errors.Is(err, wire.ErrDenied):
+		return &wire.Error{
+			Status: http.StatusForbidden, Code: "AccessDeniedException", Reason: "UNAUTHORIZED_ACCOUNT",
+			Message: "You do not have sufficient access to perform this action.",
+		}
+	case errors.As(err, &refused):
+		return &wire.Error{Status: http.StatusForbidden, Code: wire.JSONCode(refused), Message: refused.Message}
 	}
-	return &exception{http.StatusInternalServerError, "InternalServerException", "An internal error has occurred.", ""}
+	return &wire.Error{Status: http.StatusInternalServerError, Code: "InternalServerException", Message: "An internal error has occurred."}
 }

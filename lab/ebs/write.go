@@ -56,7 +56,7 @@ func (s Service) start(call wire.Call) (answer, error) {
 	decoder := json.NewDecoder(bytes.NewReader(call.Body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&in); err != nil {
-		return answer{}, &exception{http.StatusBadRequest, "SerializationException", "The request's body cannot be read: " + err.Error(), ""}
+		return answer{}, exception(http.StatusBadRequest, "SerializationException", "The request's body cannot be read: "+err.Error(), "")
 	}
 	order, err := in.order(call.Region)
 	if err != nil {

@@ -69,24 +69,18 @@ func (s Service) copyImage(p *params) (any, error) {
 		order.Tags[name] = value
 	}
 	image, err := s.Catalog.CopyImage(from, id, order, encrypt, key, tags["snapshot"])
-	var taken *catalog.NameTakenError
+	var snapshot *catalog.SnapshotError
 	switch {
-	case errors.Is(err, catalog.ErrNotFound):
+	case err == nil:
+		return newImage(p, "CopyImage", image.ID), nil
+	case errors.Is(err, catalog.ErrNotFound) && !errors.As(err, &snapshot):
 		return nil, noImage(id)
 	case errors.Is(err, catalog.ErrNotReady):
 		return nil, invalid("InvalidAMIID.Unavailable", "The image ID '%s' is not available", id)
 	case errors.Is(err, catalog.ErrTokenReused):
 		return nil, tokenReused()
-	case errors.As(err, &taken):
-		return nil, invalid("InvalidAMIName.Duplicate", "AMI name %s is already in use by AMI %s", order.Name, taken.Image)
-	case err != nil:
-		return nil, err
 	}
-	return newImage(p, "CopyImage", image.ID), nil
-}
-
-func tokenReused() error {
-	return invalid("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
+	return nil, refusedImage(order.Name, err)
 }
 
 type copySnapshotResponse struct {

@@ -74,30 +74,28 @@ func (s Service) registerImage(p *params) (any, error) {
 	}
 	image, err := s.Catalog.Register(order)
 	if err != nil {
-		return nil, s.refusedImage(order, err)
+		return nil, refusedImage(order.Name, err)
 	}
 	return newImage(p, "RegisterImage", image.ID), nil
 }
 
 // refusedImage says why there is no new image.
-func (s Service) refusedImage(order catalog.Image, err error) error {
+func refusedImage(name string, err error) error {
 	var taken *catalog.NameTakenError
+	var snapshot *catalog.SnapshotError
 	switch {
 	case errors.As(err, &taken):
-		return invalid("InvalidAMIName.Duplicate", "AMI name %s is already in use by AMI %s", order.Name, taken.Image)
+		return invalid("InvalidAMIName.Duplicate", "AMI name %s is already in use by AMI %s", name, taken.Image)
 	case errors.Is(err, catalog.ErrVolumeSize):
 		return invalid("InvalidBlockDeviceMapping", "The volume size is smaller than the snapshot's")
+	case !errors.As(err, &snapshot):
+		return err
+	case errors.Is(err, catalog.ErrNotFound):
+		return noSnapshot(snapshot.ID)
+	case snapshot.Status == catalog.Failed:
+		return invalid("IncorrectState", "Snapshot %s is in invalid state - error", snapshot.ID)
 	}
-	for _, d := range order.Devices {
-		snapshot, ok := s.Catalog.Snapshot(s.Plan.Region, d.Snapshot)
-		switch {
-		case errors.Is(err, catalog.ErrNotFound) && !ok:
-			return noSnapshot(d.Snapshot)
-		case errors.Is(err, catalog.ErrNotReady) && snapshot.Status != catalog.Completed:
-			return invalid("IncorrectState", "Snapshot %s is in invalid state - %s", d.Snapshot, s.snapshotItem(snapshot).Status)
-		}
-	}
-	return err
+	return invalid("IncorrectState", "Snapshot %s is in invalid state - pending", snapshot.ID)
 }
 
 // uefiData reads the firmware's variables.

@@ -62,7 +62,7 @@ func (s Service) runInstances(p *params) (any, error) {
 	launched, err := s.Fleet.Launch(order)
 	switch {
 	case errors.Is(err, fleet.ErrTokenReused):
-		return nil, invalid("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
+		return nil, tokenReused()
 	case errors.Is(err, fleet.ErrAddressInUse):
 		return nil, invalid("InvalidIPAddress.InUse", "Address %s is in use.", order.Address)
 	case errors.Is(err, fleet.ErrNoAddresses):
@@ -71,6 +71,10 @@ func (s Service) runInstances(p *params) (any, error) {
 		return nil, fmt.Errorf("launch instances: %w", err)
 	}
 	return runInstancesResponse{RequestID: p.id, reservation: s.reservation(launched)}, nil
+}
+
+func tokenReused() error {
+	return invalid("IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
 }
 
 // digest is what two requests with the same client token must agree in.

@@ -38,7 +38,7 @@ func (c *Call) read(r *http.Request, p Protocol, verifier sigv4.Verifier) error 
 		return &sigv4.Error{Code: sigv4.CodeTooLarge, Message: fmt.Sprintf("Request body is not smaller than %d bytes", maxBody)}
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && int64(n) == max(r.ContentLength, int64(n)):
 	default:
-		return &Error{http.StatusBadRequest, "RequestTimeout", "The request's body ended early."}
+		return &Error{Status: http.StatusBadRequest, Code: "RequestTimeout", Message: "The request's body ended early."}
 	}
 	c.Body = buffer[:n]
 	c.Sum = sha256.Sum256(c.Body)

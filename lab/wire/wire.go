@@ -45,9 +45,15 @@ type Error struct {
 	Status  int
 	Code    string
 	Message string
+	Reason  string // of services that give one
 }
 
-func (e *Error) Error() string { return e.Code + ": " + e.Message }
+func (e *Error) Error() string {
+	if e.Reason != "" {
+		return e.Code + ": " + e.Reason + ": " + e.Message
+	}
+	return e.Code + ": " + e.Message
+}
 
 // What a service is given to say in its own words when a fault befalls a call.
 var (
@@ -180,7 +186,7 @@ func (e Endpoint) accept(r *http.Request, id string) (Service, Call, error) {
 	}
 	call.Action = call.Params.Get("Action")
 	if call.Action == "" {
-		return service, call, &Error{http.StatusBadRequest, "MissingAction", "The request is missing an action or a required parameter."}
+		return service, call, &Error{Status: http.StatusBadRequest, Code: "MissingAction", Message: "The request is missing an action or a required parameter."}
 	}
 	return service, call, nil
 }
@@ -200,7 +206,7 @@ func (e Endpoint) route(r *http.Request) (Service, string, error) {
 	}
 	index := slices.IndexFunc(e.Services, func(s Service) bool { return s.Name() == name })
 	if index < 0 {
-		return e.Services[0], "", &Error{http.StatusNotFound, "InvalidAction", fmt.Sprintf("The lab does not answer for the service %q.", name)}
+		return e.Services[0], "", &Error{Status: http.StatusNotFound, Code: "InvalidAction", Message: fmt.Sprintf("The lab does not answer for the service %q.", name)}
 	}
 	if !slices.Contains(e.Regions, region) {
 		region = e.Regions[0]
@@ -211,17 +217,17 @@ func (e Endpoint) route(r *http.Request) (Service, string, error) {
 // parameters are the query's and the form's, each given once.
 func parameters(r *http.Request) (url.Values, error) {
 	if r.URL.Path != "/" {
-		return nil, &Error{http.StatusNotFound, "InvalidAction", "There is nothing at " + r.URL.Path + "."}
+		return nil, &Error{Status: http.StatusNotFound, Code: "InvalidAction", Message: "There is nothing at " + r.URL.Path + "."}
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodPost {
-		return nil, &Error{http.StatusMethodNotAllowed, "UnsupportedProtocol", "The method is neither GET nor POST."}
+		return nil, &Error{Status: http.StatusMethodNotAllowed, Code: "UnsupportedProtocol", Message: "The method is neither GET nor POST."}
 	}
 	if err := r.ParseForm(); err != nil {
-		return nil, &Error{http.StatusBadRequest, "MalformedQueryString", "The query string contains a syntax error."}
+		return nil, &Error{Status: http.StatusBadRequest, Code: "MalformedQueryString", Message: "The query string contains a syntax error."}
 	}
 	for name, values := range r.Form {
 		if len(values) > 1 {
-			return nil, &Error{http.StatusBadRequest, "InvalidQueryParameter", fmt.Sprintf("The parameter %s is given more than once.", name)}
+			return nil, &Error{Status: http.StatusBadRequest, Code: "InvalidQueryParameter", Message: fmt.Sprintf("The parameter %s is given more than once.", name)}
 		}
 	}
 	return r.Form, nil
