@@ -53,5 +53,6 @@ func command(name string) *cobra.Command {
 
 The commands below are for people, and are about what such a build has made.`,
 	}
+	root.AddCommand(image.RefreshCommand(name))
 	return root
 }

@@ -98,20 +98,13 @@ func rewriteBolt(name string, epoch time.Time) error {
 	}
 	fresh := name + ".new"
 	err = viewBolt(name, func(from *bbolt.Tx) error {
-		db, err := bbolt.Open(fresh, 0o644, &bbolt.Options{Timeout: boltTimeout}) //nolint:mnd // containerd's mode
+		db, err := bbolt.Open(fresh, 0o644, &bbolt.Options{Timeout: boltTimeout, NoSync: true}) //nolint:mnd // containerd's mode
 		if err != nil {
 			return err
 		}
-		err = db.Update(func(to *bbolt.Tx) error {
-			return from.ForEach(func(key []byte, bucket *bbolt.Bucket) error {
-				into, err := to.CreateBucket(key)
-				if err != nil {
-					return err
-				}
-				return copyBucket(into, bucket, date)
-			})
-		})
-		return errors.Join(err, db.Close())
+		c := boltCopy{to: db, date: date}
+		err = from.ForEach(func(key []byte, bucket *bbolt.Bucket) error { return c.bucket([][]byte{key}, bucket) })
+		return errors.Join(err, db.Sync(), db.Close())
 	})
 	if err != nil {
 		return err
@@ -119,23 +112,42 @@ func rewriteBolt(name string, epoch time.Time) error {
 	return os.Rename(fresh, name)
 }
 
-// copyBucket copies what is in a bucket, with date in place of every date.
-func copyBucket(to, from *bbolt.Bucket, date []byte) error {
-	if err := to.SetSequence(from.Sequence()); err != nil {
-		return err
-	}
-	return from.ForEach(func(key, value []byte) error {
-		if value == nil {
-			into, err := to.CreateBucket(key)
+// boltCopy copies buckets with date in place of every date. Each bucket is a transaction
+// of its own: bolt gives pages to the buckets of a transaction in no particular order.
+type boltCopy struct {
+	to   *bbolt.DB
+	date []byte
+}
+
+func (c boltCopy) bucket(path [][]byte, from *bbolt.Bucket) error {
+	err := c.to.Update(func(tx *bbolt.Tx) error {
+		to, err := tx.CreateBucketIfNotExists(path[0])
+		for _, key := range path[1:] {
 			if err != nil {
 				return err
 			}
-			return copyBucket(into, from.Bucket(key), date)
+			to, err = to.CreateBucketIfNotExists(key)
 		}
-		switch string(key) {
-		case "createdat", "updatedat":
-			value = date
+		if err != nil {
+			return err
 		}
-		return to.Put(key, value)
+		if err := to.SetSequence(from.Sequence()); err != nil {
+			return err
+		}
+		return from.ForEach(func(key, value []byte) error {
+			switch {
+			case value == nil: // a bucket
+				return nil
+			case string(key) == "createdat" || string(key) == "updatedat":
+				value = c.date
+			}
+			return to.Put(key, value)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return from.ForEachBucket(func(key []byte) error {
+		return c.bucket(append(slices.Clone(path), key), from.Bucket(key))
 	})
 }

@@ -33,6 +33,9 @@ func (s *stepDisk) Run(ctx context.Context, state multistep.StateBag) multistep.
 			}
 			writable, directory, uuid, label = l.data, "root/var", varUUID, "var"
 		}
+		if err := settleTimes(s.file(directory), s.epoch); err != nil {
+			return err
+		}
 		args := makeExt4(writable, label, uuid, toolsWork+"/"+directory, toolsWork+"/"+diskName)
 		if err := s.inTools(ctx, "mke2fs", args...); err != nil {
 			return fmt.Errorf("fill the %s partition (is disk_size %s enough?): %w", writable.name, s.config.DiskSize, err)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 )
@@ -24,7 +26,10 @@ func (s *stepVerity) Run(ctx context.Context, state multistep.StateBag) multiste
 		if err := moveLayers(s.root.Dir); err != nil {
 			return err
 		}
-		if err := s.inTools(ctx, "mkfs.erofs", makeErofs(toolsWork+"/root", toolsWork+"/"+rootFile)...); err != nil {
+		if err := settleTimes(s.root.Dir, s.epoch); err != nil {
+			return err
+		}
+		if err := s.inTools(ctx, "mkfs.erofs", makeErofs(s.epoch, toolsWork+"/root", toolsWork+"/"+rootFile)...); err != nil {
 			return fmt.Errorf("compress the root file system: %w", err)
 		}
 		// veritysetup writes into a file that is there already.
@@ -49,13 +54,13 @@ func (s *stepVerity) Run(ctx context.Context, state multistep.StateBag) multiste
 const veritySalt = "6f76656e626972642d766572697479206f76656e626972642d76657269747921"
 
 // makeErofs are mkfs.erofs's arguments to pack directory root into file image.
-func makeErofs(root, image string) []string {
+func makeErofs(epoch time.Time, root, image string) []string {
 	return []string{
 		"--quiet",
 		// Level 3 of zstd reads less than lz4hc,12 at boot and takes half its time to make.
 		"-zzstd,3", "-C65536",
 		"-U", rootUUID,
-		"-T", "1", "--all-time",
+		"-T", strconv.FormatInt(epoch.Unix(), 10), "--all-time",
 		// /var lies on a partition of its own; here it is where that is mounted.
 		"--exclude-regex=^var/.+",
 		image, root,

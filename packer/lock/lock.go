@@ -32,8 +32,11 @@ type Lock struct {
 	Schema       int    `json:"schema"`
 	Suite        string `json:"suite"`        // Debian's release, such as trixie
 	Architecture string `json:"architecture"` // as Debian calls it
-	// Epoch is the image's date, which every file of it carries: that of the newest of
-	// its Debian packages. The same packages make the same date.
+	// Refreshed says that only the packages are decided: components and images are those
+	// of the next bake, which writes a whole lock again.
+	Refreshed bool `json:"refreshed,omitempty"`
+	// Epoch is the image's date, which every file of it carries: that of the newest package
+	// of Machine. The same packages make the same date.
 	Epoch   time.Time `json:"epoch"`
 	Options Options   `json:"options"`
 	Plugin  Plugin    `json:"plugin"`

@@ -76,7 +76,7 @@ func (d *Datasource) Configure(raws ...any) error {
 func (d *Datasource) Execute() (cty.Value, error) {
 	out := DatasourceOutput{
 		KubernetesVersion: d.release.Kubernetes.Version,
-		KubernetesMinor:   d.release.minor(),
+		KubernetesMinor:   d.release.Minor(),
 		Components:        map[string]string{},
 		Hashes:            map[string]string{},
 		Programs:          map[string]string{},

@@ -41,9 +41,12 @@ type Release struct {
 	Components []Component // all of them, Kubernetes first
 }
 
-// minor is the Kubernetes minor, which is a channel too.
-func (r Release) minor() string {
-	return strings.TrimPrefix(semver.MajorMinor("v"+r.Kubernetes.Version), "v")
+// Minor is the Kubernetes minor, which is a channel too.
+func (r Release) Minor() string { return Minor(r.Kubernetes.Version) }
+
+// Minor is 1.37 for 1.37.2.
+func Minor(version string) string {
+	return strings.TrimPrefix(semver.MajorMinor("v"+version), "v")
 }
 
 // Releases are all that this plugin knows, the newest Kubernetes first.
@@ -81,7 +84,7 @@ func find(releases []Release, version, channel string) (Release, error) {
 		switch {
 		case version != "" && r.Kubernetes.Version == version:
 			return r, nil
-		case version == "" && (channel == "" || channel == stable || channel == r.minor()):
+		case version == "" && (channel == "" || channel == stable || channel == r.Minor()):
 			return r, nil
 		}
 	}
@@ -96,8 +99,8 @@ func offer(releases []Release) string {
 	var versions, channels []string
 	for _, r := range releases {
 		versions = append(versions, r.Kubernetes.Version)
-		if !slices.Contains(channels, r.minor()) {
-			channels = append(channels, r.minor())
+		if !slices.Contains(channels, r.Minor()) {
+			channels = append(channels, r.Minor())
 		}
 	}
 	return fmt.Sprintf("version %s, channel %s", strings.Join(versions, ", "), strings.Join(append([]string{stable}, channels...), ", "))

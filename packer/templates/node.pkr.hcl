@@ -66,6 +66,12 @@ variable "disk_size" {
   default     = "6GiB"
 }
 
+variable "lock_file" {
+  type        = string
+  description = "The ovenbird.lock.json of an earlier bake, to make the same image again. Empty: today's Debian."
+  default     = ""
+}
+
 variable "output" {
   type        = string
   description = "The directory that receives disk.raw and what describes it."
@@ -83,6 +89,7 @@ source "ovenbird-image" "node" {
   root_filesystem  = var.root_filesystem
   extra_packages   = var.extra_packages
   kernel_arguments = var.kernel_arguments
+  lock_file        = var.lock_file
 }
 
 build {
