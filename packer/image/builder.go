@@ -47,6 +47,7 @@ func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook)
 		&stepSeal{bake},
 		&stepRecord{bake},
 		&stepSBOM{bake},
+		&stepProvenance{bake},
 		&stepInspect{bake},
 		&stepKernel{bake},
 		&stepVerity{bake},

@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 
+	"github.com/ovenbird-dev/ovenbird/packer/attest"
 	"github.com/ovenbird-dev/ovenbird/packer/inspect"
 	"github.com/ovenbird-dev/ovenbird/packer/lock"
 )
@@ -63,6 +64,9 @@ type Config struct {
 	// builds. Default: ovenbird in the user's cache directory ($XDG_CACHE_HOME).
 	CacheDirectory string `mapstructure:"cache_directory"`
 
+	// A private key in PEM, P-256 and not encrypted, that signs provenance.json, as
+	// `cosign sign-blob` does. Nobody but its owner may be able to read the file.
+	SigningKey string `mapstructure:"signing_key"`
 	// Blocks of this name accept that the image fails a control, and say why. The report
 	// names the controls.
 	Exceptions []Except `mapstructure:"except"`
@@ -102,7 +106,7 @@ func (c *Config) prepare(raws ...any) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.prepareOutput(), c.prepareRoot(), c.prepareSize(), c.prepareSources(), c.prepareSecureBoot(), c.prepareCache(), c.prepareExceptions(), c.prepareLock())
+	return errors.Join(c.prepareOutput(), c.prepareRoot(), c.prepareSize(), c.prepareSources(), c.prepareSecureBoot(), c.prepareSigning(), c.prepareCache(), c.prepareExceptions(), c.prepareLock())
 }
 
 func (c *Config) prepareOutput() error {
@@ -223,6 +227,21 @@ func (c *Config) prepareCache() error {
 		return fmt.Errorf("cache_directory: %w", err)
 	}
 	c.CacheDirectory = dir
+	return nil
+}
+
+func (c *Config) prepareSigning() error {
+	if c.SigningKey == "" {
+		return nil
+	}
+	file, err := filepath.Abs(c.SigningKey)
+	if err != nil {
+		return fmt.Errorf("signing_key: %w", err)
+	}
+	c.SigningKey = file
+	if _, err := attest.ReadKey(file); err != nil {
+		return fmt.Errorf("signing_key: %w", err)
+	}
 	return nil
 }
 

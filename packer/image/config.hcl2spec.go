@@ -29,6 +29,7 @@ type FlatConfig struct {
 	SecureBootKey         *string           `mapstructure:"secure_boot_key" cty:"secure_boot_key" hcl:"secure_boot_key"`
 	SecureBootCertificate *string           `mapstructure:"secure_boot_certificate" cty:"secure_boot_certificate" hcl:"secure_boot_certificate"`
 	CacheDirectory        *string           `mapstructure:"cache_directory" cty:"cache_directory" hcl:"cache_directory"`
+	SigningKey            *string           `mapstructure:"signing_key" cty:"signing_key" hcl:"signing_key"`
 	Exceptions            []FlatExcept      `mapstructure:"except" cty:"except" hcl:"except"`
 }
 
@@ -63,6 +64,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"secure_boot_key":            &hcldec.AttrSpec{Name: "secure_boot_key", Type: cty.String, Required: false},
 		"secure_boot_certificate":    &hcldec.AttrSpec{Name: "secure_boot_certificate", Type: cty.String, Required: false},
 		"cache_directory":            &hcldec.AttrSpec{Name: "cache_directory", Type: cty.String, Required: false},
+		"signing_key":                &hcldec.AttrSpec{Name: "signing_key", Type: cty.String, Required: false},
 		"except":                     &hcldec.BlockListSpec{TypeName: "except", Nested: hcldec.ObjectSpec((*FlatExcept)(nil).HCL2Spec())},
 	}
 	return s

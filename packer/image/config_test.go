@@ -40,6 +40,7 @@ func TestATemplateIsChecked(t *testing.T) {
 		{name: "an empty kernel argument", fields: map[string]any{"kernel_arguments": []string{""}}, want: "kernel_arguments: "},
 		{name: "a Secure Boot key without its certificate", fields: map[string]any{"secure_boot_key": file}, want: "secure_boot_key, secure_boot_certificate: must be set together"},
 		{name: "a Secure Boot key that is none", fields: map[string]any{"secure_boot_key": file, "secure_boot_certificate": file}, want: "secure_boot_key, secure_boot_certificate: "},
+		{name: "a signing key that is none", fields: map[string]any{"signing_key": file}, want: "signing_key: read the signing key: others can read " + file},
 		{name: "an exception", fields: except("no-ssh-server", "people debug with it")},
 		{name: "an exception without a reason", fields: except("no-ssh-server", " "), want: "except: no-ssh-server: the reason is missing"},
 		{name: "an exception from nothing", fields: except("no-such-control", "none"), want: `except: there is no control "no-such-control"`},

@@ -2,13 +2,18 @@ package image
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 
+	"github.com/ovenbird-dev/ovenbird/packer/attest"
 	"github.com/ovenbird-dev/ovenbird/packer/inspect"
+	"github.com/ovenbird-dev/ovenbird/packer/lock"
+	"github.com/ovenbird-dev/ovenbird/packer/sbom"
 )
 
 // Files that describe the disk, beside it.
@@ -17,18 +22,91 @@ const (
 	reportJSON = "report.json"
 )
 
+// stepProvenance states in the image what it is made from. The disk cannot be named there,
+// as it holds the statement.
+type stepProvenance struct{ *bake }
+
+// Run writes the statement.
+func (s *stepProvenance) Run(_ context.Context, state multistep.StateBag) multistep.StepAction {
+	err := func() error {
+		statement, err := s.state()
+		if err != nil {
+			return err
+		}
+		inImage := filepath.Join(s.root.Dir, documentsDirectory, attest.FileName)
+		if err := os.WriteFile(inImage, statement, 0o644); err != nil { //nolint:gosec // a description holds no secret
+			return fmt.Errorf("write the provenance into the image: %w", err)
+		}
+		return nil
+	}()
+	if err != nil {
+		state.Put("error", err)
+		return multistep.ActionHalt
+	}
+	return multistep.ActionContinue
+}
+
+// Cleanup has nothing to undo.
+func (s *stepProvenance) Cleanup(multistep.StateBag) {}
+
+// state makes the statement about the lock, the SBOM and subjects besides.
+func (b *bake) state(subjects ...attest.Resource) ([]byte, error) {
+	var lockSum string
+	for _, name := range []string{lock.FileName, sbom.FileName} {
+		text, err := os.ReadFile(b.file(name))
+		if err != nil {
+			return nil, fmt.Errorf("write the provenance: %w", err)
+		}
+		sum := sha256.Sum256(text)
+		subjects = append(subjects, attest.File(name, hex.EncodeToString(sum[:])))
+		if name == lock.FileName {
+			lockSum = hex.EncodeToString(sum[:])
+		}
+	}
+	var except []attest.Exception
+	for _, e := range b.config.Exceptions {
+		except = append(except, attest.Exception(e))
+	}
+	return attest.State(b.lock, lockSum, except, subjects...)
+}
+
 // stepAttest says about the disk what can be said only once it is made.
 type stepAttest struct{ *bake }
 
-// Run writes the report.
+// Run writes the report and the provenance, and signs that.
 func (s *stepAttest) Run(ctx context.Context, state multistep.StateBag) multistep.StepAction {
 	return s.step(state, "Describing the disk", func() error {
 		disk, err := scan(ctx, s.disk())
 		if err != nil {
 			return err
 		}
-		return s.report(disk)
+		if err := s.report(disk); err != nil {
+			return err
+		}
+		return s.attest(disk)
 	})
+}
+
+func (s *stepAttest) attest(disk content) error {
+	statement, err := s.state(attest.File(diskName, disk.sha256))
+	if err != nil {
+		return err
+	}
+	if err := s.beside(attest.FileName, statement); err != nil {
+		return err
+	}
+	if s.config.SigningKey == "" {
+		return nil
+	}
+	key, err := attest.ReadKey(s.config.SigningKey)
+	if err != nil {
+		return fmt.Errorf("signing_key: %w", err)
+	}
+	signature, err := attest.Sign(key, statement)
+	if err != nil {
+		return err
+	}
+	return s.beside(attest.SignatureName, signature)
 }
 
 func (s *stepAttest) report(disk content) error {

@@ -2,12 +2,16 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
+
+	"github.com/ovenbird-dev/ovenbird/packer/attest"
 )
 
 // stepPublish puts the finished disk and what describes it in their place, each whole or
@@ -18,6 +22,10 @@ type stepPublish struct{ *bake }
 func (s *stepPublish) Run(_ context.Context, state multistep.StateBag) multistep.StepAction {
 	target := filepath.Join(s.config.OutputDirectory, diskName)
 	return s.step(state, "Writing "+target, func() error {
+		// A signature of an earlier disk would say that somebody has changed this one.
+		if err := os.Remove(filepath.Join(s.config.OutputDirectory, attest.SignatureName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("publish the disk: %w", err)
+		}
 		// The disk comes last: when it is there, so is all that describes it.
 		for _, name := range append(slices.Clone(s.published), diskName) {
 			if err := syncFile(s.file(name)); err != nil {
