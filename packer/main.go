@@ -1,5 +1,6 @@
 // Command packer-plugin-ovenbird is the Packer plugin of Ovenbird: the builder
-// ovenbird-image, the provisioner ovenbird-node and the data source ovenbird-release.
+// ovenbird-image, the provisioner ovenbird-node, the post-processor ovenbird-ami and the
+// data source ovenbird-release.
 // Run by a person it has commands of its own, about the disks that it has made.
 package main
 
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
+	"github.com/ovenbird-dev/ovenbird/packer/ami"
 	"github.com/ovenbird-dev/ovenbird/packer/image"
 	"github.com/ovenbird-dev/ovenbird/packer/node"
 	"github.com/ovenbird-dev/ovenbird/packer/release"
@@ -35,6 +37,7 @@ func main() {
 func serve(args []string) error {
 	set := plugin.NewSet()
 	set.RegisterBuilder("image", new(image.Builder))
+	set.RegisterPostProcessor("ami", new(ami.PostProcessor))
 	set.RegisterProvisioner("node", new(node.Provisioner))
 	set.RegisterDatasource("release", new(release.Datasource))
 	set.SetVersion(version.NewRawVersion(cli.BuildVersion().Release))
@@ -54,5 +57,6 @@ func command(name string) *cobra.Command {
 The commands below are for people, and are about what such a build has made.`,
 	}
 	root.AddCommand(image.RefreshCommand(name))
+	root.AddCommand(ami.SweepCommand())
 	return root
 }

@@ -13,6 +13,11 @@ integration {
     slug = "node"
   }
   component {
+    type = "post-processor"
+    name = "Ovenbird AMI"
+    slug = "ami"
+  }
+  component {
     type = "data-source"
     name = "Ovenbird Release"
     slug = "release"

@@ -113,6 +113,22 @@ func Open(path string) (*Journal, error) {
 	}
 }
 
+// Peek reads which build a journal is of, also when another process has it.
+func Peek(path string) (Build, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Build{}, fmt.Errorf("read journal: %w", err)
+	}
+	defer f.Close()
+	text, err := bufio.NewReader(f).ReadBytes('\n')
+	if err != nil {
+		return Build{}, fmt.Errorf("read journal %s: %w", path, err)
+	}
+	j := &Journal{path: path}
+	err = j.apply(text)
+	return j.build, err
+}
+
 func present(f *os.File, path string) bool {
 	mine, err := f.Stat()
 	if err != nil {

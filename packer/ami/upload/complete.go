@@ -24,9 +24,17 @@ const (
 	sealed    = time.Minute
 )
 
-// Complete seals the snapshot and waits until it is completed. again says that an earlier
-// process may have asked for it already.
-func (u Uploader) Complete(ctx context.Context, id string, total blocks.Total, again bool) error {
+// Seal is what a snapshot must hold to be completed.
+type Seal struct {
+	Snapshot string
+	Started  time.Time // of the snapshot: it may be unknown for a while after
+	Total    blocks.Total
+	Again    bool // an earlier process may have asked for it already
+}
+
+// Complete seals the snapshot and waits until it is completed.
+func (u Uploader) Complete(ctx context.Context, seal Seal) error {
+	id, total, again := seal.Snapshot, seal.Total, seal.Again
 	if total.Blocks > math.MaxInt32 {
 		return fmt.Errorf("complete snapshot %s: %d blocks are more than EBS takes", id, total.Blocks)
 	}
@@ -46,7 +54,8 @@ func (u Uploader) Complete(ctx context.Context, id string, total blocks.Total, a
 			_, err := u.Writer.CompleteSnapshot(ctx, input)
 			return err
 		},
-		Failed: func(_ error, class retry.Class) { again = again || class == retry.Transient },
+		Classify: u.early(seal.Started),
+		Failed:   func(_ error, class retry.Class) { again = again || class == retry.Transient },
 	})
 	wait := completes
 	if err != nil {

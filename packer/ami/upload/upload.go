@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,8 +85,9 @@ func (u Uploader) Start(ctx context.Context, s Snapshot) (string, error) {
 			input.KmsKeyArn = aws.String(s.KMSKey)
 		}
 	}
-	for key, value := range s.Tags {
-		input.Tags = append(input.Tags, ebstypes.Tag{Key: aws.String(key), Value: aws.String(value)})
+	// In order: the same token is good for the same request only.
+	for _, key := range slices.Sorted(maps.Keys(s.Tags)) {
+		input.Tags = append(input.Tags, ebstypes.Tag{Key: aws.String(key), Value: aws.String(s.Tags[key])})
 	}
 	var id string
 	err := u.Retry.Do(ctx, retry.Call{Try: func(ctx context.Context) error {
@@ -180,12 +183,7 @@ func (u Uploader) put(ctx context.Context, job Job, window *window, block blocks
 			}
 			return nil
 		},
-		Classify: func(err error) retry.Class {
-			if missing(err) && time.Since(job.Started) < appears {
-				return retry.Throttled
-			}
-			return retry.Classify(err)
-		},
+		Classify: u.early(job.Started),
 		Failed: func(err error, class retry.Class) {
 			if class == retry.Throttled && !missing(err) || errors.Is(err, context.DeadlineExceeded) {
 				window.refused(epoch)
@@ -199,6 +197,16 @@ func (u Uploader) put(ctx context.Context, job Job, window *window, block blocks
 		return fmt.Errorf("put block %d of snapshot %s: %w", block.Index, job.Snapshot, err)
 	}
 	return job.Sent(block.Index)
+}
+
+// early has a snapshot that is not known looked for again while it is new.
+func (Uploader) early(started time.Time) func(error) retry.Class {
+	return func(err error) retry.Class {
+		if missing(err) && time.Since(started) < appears {
+			return retry.Throttled
+		}
+		return retry.Classify(err)
+	}
 }
 
 // missing tells whether EBS does not know the snapshot, or not yet.

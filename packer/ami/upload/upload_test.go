@@ -173,7 +173,7 @@ func (t *trial) complete(ctx context.Context, again bool) error {
 	if err != nil {
 		return err
 	}
-	return t.uploader.Complete(ctx, "snap-1", total, again)
+	return t.uploader.Complete(ctx, Seal{Snapshot: "snap-1", Started: t.job.Started, Total: total, Again: again})
 }
 
 func TestADiskArrivesWholeAndIsSealed(t *testing.T) {
@@ -341,6 +341,23 @@ func TestASealWhoseAnswerIsLostCounts(t *testing.T) {
 	}
 	if err := trial.complete(t.Context(), true); err != nil {
 		t.Errorf("in a process that went on: %v", err)
+	}
+}
+
+func TestASealOfASnapshotThatIsNotKnownYetIsAskedForAgain(t *testing.T) {
+	trial := newTrial(0)
+	trial.ebs.fail = func(_ string, _ int32, attempt int) error {
+		if attempt <= 10 {
+			return refusal(404, "ResourceNotFoundException")
+		}
+		trial.ebs.state = ec2types.SnapshotStateCompleted
+		return nil
+	}
+	if err := trial.complete(t.Context(), true); err != nil {
+		t.Error(err)
+	}
+	if trial.ebs.completes != 11 {
+		t.Errorf("CompleteSnapshot was called %d times, want 11", trial.ebs.completes)
 	}
 }
 
