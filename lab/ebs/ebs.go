@@ -100,11 +100,11 @@ type answer struct {
 // Do implements wire.Service.
 func (s Service) Do(_ context.Context, call wire.Call) (any, error) {
 	if call.Action == "" {
-		return nil, exception(http.StatusNotFound, "UnknownOperationException", "There is nothing at " + call.Request.URL.Path + ".", "")
+		return nil, exception(http.StatusNotFound, "UnknownOperationException", "There is nothing at "+call.Request.URL.Path+".", "")
 	}
 	if call.ByRole() {
-		return nil, exception(http.StatusForbidden, "AccessDeniedException", "User: " + call.Caller.ARN +
-			" is not authorized to perform: ebs:" + call.Action + " because no identity-based policy allows the ebs:" + call.Action + " action", "")
+		return nil, exception(http.StatusForbidden, "AccessDeniedException", "User: "+call.Caller.ARN+
+			" is not authorized to perform: ebs:"+call.Action+" because no identity-based policy allows the ebs:"+call.Action+" action", "")
 	}
 	_, at := route(call.Request.Method, call.Request.URL.Path)
 	response, err := s.do(call, at)
@@ -133,7 +133,7 @@ func (s Service) do(call wire.Call, at path) (answer, error) {
 func explain(err error, id string) error {
 	switch {
 	case errors.Is(err, catalog.ErrNotFound):
-		return exception(http.StatusNotFound, "ResourceNotFoundException", "The snapshot '" + id + "' does not exist.", "SNAPSHOT_NOT_FOUND")
+		return exception(http.StatusNotFound, "ResourceNotFoundException", "The snapshot '"+id+"' does not exist.", "SNAPSHOT_NOT_FOUND")
 	case errors.Is(err, catalog.ErrNotPending):
 		return invalid("INVALID_SNAPSHOT_ID", "The snapshot is not in the pending state.")
 	case errors.Is(err, catalog.ErrNotReady):

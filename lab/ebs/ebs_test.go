@@ -34,8 +34,10 @@ type disk struct {
 func newDisk(t *testing.T, options ...endpointtest.Option) disk {
 	t.Helper()
 	e := endpointtest.Start(t, append([]endpointtest.Option{endpointtest.After(0, 0)}, options...)...)
-	return disk{ebs.NewFromConfig(once(e.Config())), e}
+	return newClient(e)
 }
+
+func newClient(e *endpointtest.Endpoint) disk { return disk{ebs.NewFromConfig(once(e.Config())), e} }
 
 // once fails at the first refusal.
 func once(c aws.Config) aws.Config {
@@ -50,7 +52,7 @@ func checksum(data []byte) string {
 	return base64.StdEncoding.EncodeToString(s[:])
 }
 
-func (d disk) start(t *testing.T, change ...func(*ebs.StartSnapshotInput)) string {
+func (d disk) start(t testing.TB, change ...func(*ebs.StartSnapshotInput)) string {
 	t.Helper()
 	in := &ebs.StartSnapshotInput{VolumeSize: aws.Int64(1)}
 	for _, c := range change {
