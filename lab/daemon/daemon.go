@@ -19,8 +19,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
+	"github.com/ovenbird-dev/ovenbird/lab/control"
 	"github.com/ovenbird-dev/ovenbird/lab/dnsmasq"
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
+	"github.com/ovenbird-dev/ovenbird/lab/fault"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
 	"github.com/ovenbird-dev/ovenbird/lab/imds"
@@ -133,13 +135,19 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 	if err != nil {
 		return fmt.Errorf("open the AWS endpoint's port: %w", err)
 	}
+	commands, err := control.Listen(o.Dir.Control())
+	if err != nil {
+		return err
+	}
+	faults := &fault.Set{}
+	o.answer(ctx, group, commands, control.Handler(faults))
 	o.answer(ctx, group, metadata, imds.Service{
 		Plan: o.Plan, Instances: instances, Roles: roles, Secret: secret, Now: time.Now, Logger: o.Logger.Named("imds"),
 	})
 	o.answer(ctx, group, tls.NewListener(aws, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}), endpoint.New(endpoint.Options{
 		Plan: o.Plan, Fleet: instances, Catalog: images, Store: parameters, Profiles: []string{NodeProfile},
 		Keys: identity.Keys{Lasting: lasting, Roles: roles, Sessions: instances.Sessions},
-		Now:  time.Now, Logger: o.Logger.Named("aws"),
+		Now:  time.Now, Logger: o.Logger.Named("aws"), Faults: faults,
 	}))
 	o.answer(ctx, group, o.Proxy, proxy.Proxy{Allowed: o.Plan.CIDR, Resolver: o.Plan.Lookup(), Logger: o.Logger.Named("proxy")})
 	return nil

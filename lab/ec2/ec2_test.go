@@ -45,8 +45,9 @@ const (
 // lab is EC2 over TLS before a real fleet whose instances nobody drives: they stay in the
 // state in which they were recorded.
 type lab struct {
-	server *httptest.Server
-	fleet  *fleet.Fleet
+	server  *httptest.Server
+	fleet   *fleet.Fleet
+	catalog *catalog.Catalog
 }
 
 func newLab(t *testing.T, instances ...fleet.Instance) lab {
@@ -70,6 +71,7 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 	server := httptest.NewTLSServer(wire.Endpoint{
 		Services: []wire.Service{Service{
 			Plan: vpc.Default(), Fleet: f, Catalog: c, Profiles: []string{"ovenbird-node"},
+			Parameter: func(_, name string) (string, bool) { return ami, name == "/golden" },
 		}},
 		Keys: keys{
 			"AKIA": {AccessKeyID: "AKIA", SecretAccessKey: "secret", ARN: "arn:aws:iam::111122223333:user/admin"},
@@ -78,7 +80,7 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 		Regions: vpc.Default().Regions(), Now: time.Now, Logger: zaptest.NewLogger(t),
 	})
 	t.Cleanup(server.Close)
-	return lab{server, f}
+	return lab{server, f, c}
 }
 
 func (l lab) as(key, secret, token string) *ec2.Client {
@@ -230,6 +232,59 @@ func TestRunInstancesRefusesWhatEC2Refuses(t *testing.T) {
 func tagged(key string) func(*ec2.RunInstancesInput) {
 	return func(in *ec2.RunInstancesInput) {
 		in.TagSpecifications = []types.TagSpecification{{ResourceType: types.ResourceTypeInstance, Tags: []types.Tag{{Key: &key, Value: aws.String("v")}}}}
+	}
+}
+
+// register makes an available image of a snapshot of 3 GiB.
+func (l lab) register(t *testing.T, region string, size int64) string {
+	t.Helper()
+	snapshot, err := l.catalog.Start(catalog.Snapshot{Region: region, VolumeGiB: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.catalog.Complete(region, snapshot.ID, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		image, err := l.catalog.Register(catalog.Image{
+			Region: region, Name: "image", RootDevice: "/dev/sda1", Devices: []catalog.Device{{Name: "/dev/sda1", Snapshot: snapshot.ID, VolumeGiB: size}},
+		})
+		if err == nil {
+			return image.ID
+		}
+		if !errors.Is(err, catalog.ErrNotReady) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAnInstanceIsMadeOfARegisteredImageOfItsRegion(t *testing.T) {
+	l := newLab(t)
+	here, away := l.register(t, "us-west-2", 4), l.register(t, "us-east-1", 0)
+	out, err := l.admin().RunInstances(t.Context(), runInput(func(in *ec2.RunInstancesInput) { in.ImageId = &here }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := l.fleet.Instances()[0]; i.ImageID != here || i.VolumeGiB != 4 || *out.Instances[0].RootDeviceName != "/dev/sda1" {
+		t.Errorf("instance %+v", i)
+	}
+	_, err = l.admin().RunInstances(t.Context(), runInput(func(in *ec2.RunInstancesInput) { in.ImageId = &away }))
+	refused(t, err, "InvalidAMIID.NotFound", away)
+	_, err = l.admin().RunInstances(t.Context(), runInput(func(in *ec2.RunInstancesInput) { in.ImageId = aws.String("resolve:ssm:/none") }))
+	refused(t, err, "InvalidParameterValue", "/none")
+	elsewhere := func(o *ec2.Options) { o.Region = "us-east-1" }
+	_, err = l.admin().RunInstances(t.Context(), runInput(func(in *ec2.RunInstancesInput) { in.ImageId = &away }), elsewhere)
+	refused(t, err, "InvalidSubnetID.NotFound", subnetB)
+	if all, err := l.admin().DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{}, elsewhere); err != nil || len(all.Reservations) != 0 {
+		t.Errorf("instances elsewhere: %v, %v", all, err)
+	}
+}
+
+func TestAnInstanceIsMadeOfTheImageThatAParameterNames(t *testing.T) {
+	l := newLab(t)
+	_, err := l.admin().RunInstances(t.Context(), runInput(func(in *ec2.RunInstancesInput) { in.ImageId = aws.String("resolve:ssm:/golden") }))
+	if err != nil || l.fleet.Instances()[0].ImageID != ami {
+		t.Error(err)
 	}
 }
 

@@ -28,8 +28,10 @@ type host struct {
 	machines map[string]*machine // by directory
 	plugged  map[string]bool     // by interface
 	names    []netip.Addr
-	failing  error // of the next starts
-	deaf     bool  // guests ignore the power button
+	specs    map[string]vm.Spec // by directory
+	uefi     []byte             // of every image
+	failing  error              // of the next starts
+	deaf     bool               // guests ignore the power button
 }
 
 type machine struct {
@@ -40,7 +42,7 @@ type machine struct {
 }
 
 func newHost() *host {
-	return &host{machines: map[string]*machine{}, plugged: map[string]bool{}}
+	return &host{machines: map[string]*machine{}, plugged: map[string]bool{}, specs: map[string]vm.Spec{}}
 }
 
 func (h *host) Start(_ context.Context, spec vm.Spec) (Machine, error) {
@@ -53,7 +55,7 @@ func (h *host) Start(_ context.Context, spec vm.Spec) (Machine, error) {
 		return nil, fmt.Errorf("%s runs already", spec.Dir)
 	}
 	m := &machine{host: h, halted: make(chan struct{}), gone: make(chan struct{})}
-	h.machines[spec.Dir] = m
+	h.machines[spec.Dir], h.specs[spec.Dir] = m, spec
 	return m, nil
 }
 
@@ -66,7 +68,7 @@ func (h *host) Adopt(_ context.Context, dir string) (Machine, error) {
 	return nil, vm.ErrNotRunning
 }
 
-func (h *host) Disk(image string) (string, []byte, error) { return "/images/" + image, nil, nil }
+func (h *host) Disk(image string) (string, []byte, error) { return "/images/" + image, h.uefi, nil }
 
 func (h *host) Plug(p network.Port) error   { return h.plug(p, true) }
 func (h *host) Unplug(p network.Port) error { return h.plug(p, false) }
@@ -191,6 +193,23 @@ func (h *host) machine(dir state.Dir, id string) *machine {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.machines[dir.Instance(id)]
+}
+
+func TestAnInstanceStartsFromItsImagesDiskWithItsFirmwaresVariables(t *testing.T) {
+	h, dir := newHost(), newDir(t)
+	h.uefi = []byte("variables")
+	f, _ := open(t, dir, h)
+	i := launch(t, f, order())
+	reaches(t, f, i.ID, Running)
+	h.mu.Lock()
+	spec := h.specs[dir.Instance(i.ID)]
+	h.mu.Unlock()
+	if spec.Image != "/images/ami-1" {
+		t.Errorf("it starts from %s", spec.Image)
+	}
+	if data, err := os.ReadFile(spec.UefiData); err != nil || string(data) != "variables" {
+		t.Errorf("firmware's variables: %q, %v", data, err)
+	}
 }
 
 func TestAnInstanceRunsWithItsNetworkAndIsTerminatedWithNothingLeft(t *testing.T) {

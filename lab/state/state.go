@@ -68,6 +68,9 @@ func (d Dir) Secret() string { return d.join("secret.key") }
 // Fleet is the record of the instances.
 func (d Dir) Fleet() string { return d.join("fleet.json") }
 
+// Control is the socket that commands reach the daemon through.
+func (d Dir) Control() string { return d.join("control.sock") }
+
 // Parameters is the record of SSM's parameters.
 func (d Dir) Parameters() string { return d.join("parameters.json") }
 

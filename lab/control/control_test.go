@@ -1,0 +1,50 @@
+package control
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ovenbird-dev/ovenbird/lab/fault"
+)
+
+func TestFaultsAreSetThroughASocketWithALongPathThatOnlyItsOwnerMayUse(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "control.sock")
+	client, faults := Client(path), &fault.Set{}
+	if _, err := client.State(t.Context()); err == nil || !strings.Contains(err.Error(), "ovenbird-lab up") {
+		t.Errorf("without a daemon: %v", err)
+	}
+	for range 2 { // the second daemon finds the first one's socket
+		listener, err := Listen(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: Handler(faults), ReadHeaderTimeout: time.Second}
+		go func() { _ = server.Serve(listener) }()
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the socket is %v, %v", info.Mode(), err)
+		}
+		if _, err := client.Add(t.Context(), fault.Fault{Effect: "explode"}); err == nil || !strings.Contains(err.Error(), "throttle") {
+			t.Errorf("an effect that is none: %v", err)
+		}
+		if _, err := client.Add(t.Context(), fault.Fault{Action: "PutSnapshotBlock", Effect: fault.Throttle, Count: 2}); err != nil {
+			t.Fatal(err)
+		}
+		faults.Strike("PutSnapshotBlock")
+		state, err := client.State(t.Context())
+		if err != nil || len(state.Faults) != 1 || state.Faults[0].Count != 1 || state.Calls["PutSnapshotBlock"] == 0 {
+			t.Errorf("%+v, %v", state, err)
+		}
+		if state, err := client.Clear(t.Context()); err != nil || len(state.Faults) != 0 {
+			t.Errorf("cleared: %+v, %v", state, err)
+		}
+		_ = server.Close()
+	}
+}
