@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 	"github.com/hashicorp/packer-plugin-sdk/multistep/commonsteps"
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
+	"golang.org/x/sys/unix"
 )
 
 // BuilderID marks artifacts of this builder for post-processors.
@@ -31,6 +32,9 @@ func (b *Builder) Prepare(raws ...any) (generated, warnings []string, err error)
 
 // Run bakes the disk.
 func (b *Builder) Run(ctx context.Context, ui packersdk.Ui, hook packersdk.Hook) (packersdk.Artifact, error) {
+	// The user's umask has no say in the modes of the image's files. Packer gives each
+	// builder a process of its own.
+	defer unix.Umask(unix.Umask(0o022))
 	bake := &bake{config: &b.config, ui: ui}
 	state := new(multistep.BasicStateBag)
 	state.Put("ui", ui)

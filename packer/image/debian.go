@@ -54,6 +54,10 @@ func (d debootstrap) arguments() []string {
 		"--mode=root", "--format=directory", "--variant=apt",
 		`--aptopt=APT::Install-Recommends "false"`,
 		`--aptopt=Acquire::Retries "3"`,
+		// apt's own user may not reach the work directory, and who owns what must not
+		// depend on that.
+		`--aptopt=APT::Sandbox::User "root"`,
+		`--customize-hook=sed -i /APT::Sandbox::User/d "$1/etc/apt/apt.conf.d/99mmdebstrap"`,
 		// A power cut during the bake throws the tree away anyhow.
 		`--dpkgopt=force-unsafe-io`,
 		`--customize-hook=sed -i /force-unsafe-io/d "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"`,

@@ -18,7 +18,7 @@ if [ -f /etc/login.defs ]; then
 fi
 find /tmp /var/tmp -mindepth 1 -delete
 find /var/log -type f -delete
-rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*
 rm -rf /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
 rm -f /var/lib/systemd/random-seed /var/lib/dbus/machine-id /var/lib/systemd/credential.secret
 rm -f /etc/.pwd.lock /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid-
