@@ -1,5 +1,7 @@
 // Command bench measures what Ovenbird claims: a table on standard output, and the same
 // figures in .ovenbird/bench.json. It needs root, the components and the baked image.
+//
+//	go run ./test/bench [bake] [create] [boot]     default: all, and only then the file
 package main
 
 import (
@@ -9,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/trial"
@@ -21,23 +24,40 @@ const (
 	bakeRuns   = 3
 )
 
+// measures are the groups of figures, in the order in which they are taken.
+var measures = []struct {
+	group string
+	take  func(context.Context) ([]Entry, error)
+}{
+	{"bake", measureBake},
+	{"create", measureCreate},
+	{"boot", measureBoot},
+}
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
+	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) error {
+// run takes the groups, all of them when none is named. Only then is the file written.
+func run(ctx context.Context, groups []string) error {
 	var entries []Entry
-	for _, measure := range []func(context.Context) ([]Entry, error){measureBake, measureCreate, measureBoot} {
-		measured, err := measure(ctx)
+	for _, m := range measures {
+		if len(groups) > 0 && !slices.Contains(groups, m.group) {
+			continue
+		}
+		measured, err := m.take(ctx)
 		if err != nil {
 			return err
 		}
 		entries = append(entries, measured...)
+	}
+	if len(groups) > 0 {
+		return table(os.Stdout, entries)
 	}
 	return report(os.Stdout, ".ovenbird/bench.json", entries)
 }

@@ -39,16 +39,7 @@ func median(values []float64) float64 {
 
 // report prints the table and writes the file.
 func report(w io.Writer, path string, entries []Entry) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tVALUE\tUNIT\tAGAINST\tREFERENCE\tRATIO\tRUNS")
-	for _, e := range entries {
-		against, reference, ratio := "-", "-", "-"
-		if e.Against != "" {
-			against, reference, ratio = e.Against, fmt.Sprintf("%.2f", e.Reference), fmt.Sprintf("%.2f", e.Ratio)
-		}
-		fmt.Fprintf(table, "%s\t%.2f\t%s\t%s\t%s\t%s\t%d\n", e.Name, e.Value, e.Unit, against, reference, ratio, e.Runs)
-	}
-	if err := table.Flush(); err != nil {
+	if err := table(w, entries); err != nil {
 		return err
 	}
 	content, err := json.MarshalIndent(entries, "", "  ")
@@ -60,4 +51,18 @@ func report(w io.Writer, path string, entries []Entry) error {
 	}
 	fmt.Fprintf(os.Stderr, "written to %s\n", path)
 	return nil
+}
+
+// table prints the figures for people.
+func table(w io.Writer, entries []Entry) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NAME\tVALUE\tUNIT\tAGAINST\tREFERENCE\tRATIO\tRUNS")
+	for _, e := range entries {
+		against, reference, ratio := "-", "-", "-"
+		if e.Against != "" {
+			against, reference, ratio = e.Against, fmt.Sprintf("%.2f", e.Reference), fmt.Sprintf("%.2f", e.Ratio)
+		}
+		fmt.Fprintf(table, "%s\t%.2f\t%s\t%s\t%s\t%s\t%d\n", e.Name, e.Value, e.Unit, against, reference, ratio, e.Runs)
+	}
+	return table.Flush()
 }
