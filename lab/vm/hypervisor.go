@@ -7,6 +7,7 @@ package vm
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ovenbird-dev/ovenbird/internal/uefivars"
+	"github.com/ovenbird-dev/ovenbird/lab/nvram"
 )
 
 // ErrNotRunning is what Adopt answers when the instance has no virtual machine.
@@ -32,6 +36,7 @@ const startTimeout = 60 * time.Second
 type Programs struct {
 	QEMU, Image    string // qemu-system-x86_64, qemu-img
 	Firmware, Vars string // OVMF's code, and the template of its variables
+	SecureFirmware string // OVMF's code with Secure Boot
 }
 
 // FindPrograms looks for what the Debian packages qemu-system-x86, qemu-utils and ovmf
@@ -46,7 +51,8 @@ func FindPrograms() (Programs, error) {
 		return p, errors.New("qemu-img is not installed: apt-get install qemu-utils")
 	}
 	p.Firmware, p.Vars = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
-	for _, file := range []string{p.Firmware, p.Vars} {
+	p.SecureFirmware = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
+	for _, file := range []string{p.Firmware, p.Vars, p.SecureFirmware} {
 		if _, err := os.Stat(file); err != nil {
 			return p, fmt.Errorf("the UEFI firmware %s is not installed: apt-get install ovmf", file)
 		}
@@ -78,7 +84,11 @@ func (h Hypervisor) Start(ctx context.Context, spec Spec) (*Machine, error) {
 		return nil, fmt.Errorf("open QEMU's log for %s: %w", spec.Instance, err)
 	}
 	// Not CommandContext: the machine outlives the context and this process.
-	cmd := exec.Command(h.QEMU, spec.arguments(h.Accelerator, h.Firmware)...) //nolint:noctx
+	firmware := h.Firmware
+	if spec.UefiData != "" {
+		firmware = h.SecureFirmware
+	}
+	cmd := exec.Command(h.QEMU, spec.arguments(h.Accelerator, firmware)...) //nolint:noctx
 	cmd.Dir = spec.Dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{listener}
@@ -116,10 +126,32 @@ func (h Hypervisor) prepare(ctx context.Context, spec Spec) error {
 	if out, err := create.CombinedOutput(); err != nil {
 		return fmt.Errorf("make the disk of %s over %s: %w: %s", spec.Instance, spec.Image, err, strings.TrimSpace(string(out)))
 	}
-	if err := copyFile(h.Vars, filepath.Join(spec.Dir, varsFile)); err != nil {
+	if err := h.makeVariables(spec); err != nil {
 		return fmt.Errorf("make the firmware variables of %s: %w", spec.Instance, err)
 	}
 	return nil
+}
+
+// makeVariables makes the firmware's variables: none, or those of the image.
+func (h Hypervisor) makeVariables(spec Spec) error {
+	flash, err := os.ReadFile(h.Vars)
+	if err != nil {
+		return err
+	}
+	if spec.UefiData != "" {
+		data, err := os.ReadFile(spec.UefiData)
+		if err != nil {
+			return err
+		}
+		vars, err := uefivars.Decode(base64.StdEncoding.EncodeToString(data))
+		if err != nil {
+			return err
+		}
+		if flash, err = nvram.Write(flash, vars); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(spec.Dir, varsFile), flash, 0o600)
 }
 
 // RemoveFiles removes what a machine leaves in dir, but for what the guest printed.
@@ -169,18 +201,4 @@ func listen(dir string) (*os.File, error) {
 // fit into 108 bytes.
 func socketAddr(dir *os.File, socket string) *net.UnixAddr {
 	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socket)}
-}
-
-func copyFile(from, to string) error {
-	source, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = source.Close() }()
-	target, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(target, source)
-	return errors.Join(err, target.Close())
 }

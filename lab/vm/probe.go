@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -30,13 +29,13 @@ func Probe(ctx context.Context, p Programs) (accelerator, reason string, err err
 		return "", "", fmt.Errorf("probe KVM: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := copyFile(p.Vars, filepath.Join(dir, varsFile)); err != nil {
+	if err := (Hypervisor{Programs: p}).makeVariables(Spec{Dir: dir}); err != nil {
 		return "", "", fmt.Errorf("probe KVM: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 
-	cmd := exec.CommandContext(ctx, p.QEMU, append(hardware(KVM, p.Firmware), "-m", "256M", "-serial", "stdio")...)
+	cmd := exec.CommandContext(ctx, p.QEMU, append(hardware(KVM, p.Firmware, false), "-m", "256M", "-serial", "stdio")...)
 	cmd.Dir = dir
 	first := &firstWord{spoken: cancel}
 	trouble := &complaint{heard: cancel}

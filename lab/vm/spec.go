@@ -45,24 +45,27 @@ const (
 )
 
 // hardware is what makes a machine start the same way in a probe and for an instance.
-func hardware(accelerator, firmware string) []string {
-	accel := accelerator
+func hardware(accelerator, firmware string, secureBoot bool) []string {
+	accel, machine := accelerator, []string{"-machine", "q35"}
 	if accelerator == TCG {
 		accel += ",thread=multi"
 	}
-	return []string{
+	if secureBoot {
+		// Only the firmware, in system management mode, may write its variables.
+		machine = []string{"-machine", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1"}
+	}
+	return append(machine,
 		"-accel", accel,
-		"-machine", "q35",
 		"-cpu", "max",
 		"-nodefaults", "-no-user-config", "-display", "none",
-		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + firmware,
-		"-drive", "if=pflash,unit=1,format=raw,file=" + varsFile,
-	}
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+firmware,
+		"-drive", "if=pflash,unit=1,format=raw,file="+varsFile,
+	)
 }
 
 // arguments is QEMU's command line for s. Descriptor 3 is the listening control socket.
 func (s Spec) arguments(accelerator, firmware string) []string {
-	return append(hardware(accelerator, firmware),
+	return append(hardware(accelerator, firmware, s.UefiData != ""),
 		"-name", "guest="+s.Instance,
 		"-pidfile", pidFile,
 		"-S", // paused until its network is plugged in
