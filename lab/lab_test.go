@@ -168,6 +168,9 @@ func TestALabComesUpIsUsedSurvivesItsDaemonAndLeavesNothing(t *testing.T) {
 	id := launchOne(t, l)
 	t.Run("an instance finds what EC2 would give it", func(t *testing.T) { testInstance(t, l, id) })
 	t.Run("the AWS SDK on the host reaches it", func(t *testing.T) { testFromTheHost(t, l, id) })
+	t.Run("a disk that was uploaded is what an instance starts from", func(t *testing.T) { testPublish(t, l) })
+	t.Run("calls go wrong on demand", func(t *testing.T) { testFault(t, l) })
+	t.Run("container images are put into the registry", func(t *testing.T) { testLoadImage(t, l) })
 	t.Run("a killed daemon is started again and finds the instance", func(t *testing.T) { testKilledDaemon(t, l, id, first) })
 	t.Run("instances are terminated", func(t *testing.T) { testTerminate(t, l, id) })
 

@@ -94,26 +94,32 @@ func Config(dir state.Dir, lab state.Lab, plan vpc.Plan) (aws.Config, error) {
 	if err != nil {
 		return aws.Config{}, err
 	}
-	pem, err := os.ReadFile(dir.CA())
+	transport, err := Transport(dir, lab)
 	if err != nil {
-		return aws.Config{}, fmt.Errorf("read the lab's certificate authority: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return aws.Config{}, fmt.Errorf("read the lab's certificate authority: no certificate in %s", dir.CA())
+		return aws.Config{}, err
 	}
 	return aws.Config{
 		Region:       plan.Region,
 		BaseEndpoint: aws.String(endpointURL),
 		Credentials:  credentials.NewStaticCredentialsProvider(keys[0].AccessKeyID, keys[0].SecretAccessKey, ""),
-		HTTPClient: &http.Client{
-			Timeout: time.Minute,
-			Transport: &http.Transport{
-				Proxy:             http.ProxyURL(proxyURL(lab)),
-				TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-				ForceAttemptHTTP2: true,
-			},
-		},
+		HTTPClient:   &http.Client{Timeout: time.Minute, Transport: transport},
+	}, nil
+}
+
+// Transport reaches the lab's endpoints from the host, and trusts them.
+func Transport(dir state.Dir, lab state.Lab) (*http.Transport, error) {
+	pem, err := os.ReadFile(dir.CA())
+	if err != nil {
+		return nil, fmt.Errorf("read the lab's certificate authority: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read the lab's certificate authority: no certificate in %s", dir.CA())
+	}
+	return &http.Transport{
+		Proxy:             http.ProxyURL(proxyURL(lab)),
+		TLSClientConfig:   &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		ForceAttemptHTTP2: true,
 	}, nil
 }
 

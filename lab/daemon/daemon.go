@@ -6,29 +6,17 @@ package daemon
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
-	"net/http"
-	"net/netip"
-	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
-	"github.com/ovenbird-dev/ovenbird/lab/control"
 	"github.com/ovenbird-dev/ovenbird/lab/dnsmasq"
-	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
-	"github.com/ovenbird-dev/ovenbird/lab/fault"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
-	"github.com/ovenbird-dev/ovenbird/lab/identity"
-	"github.com/ovenbird-dev/ovenbird/lab/imds"
 	"github.com/ovenbird-dev/ovenbird/lab/network"
-	"github.com/ovenbird-dev/ovenbird/lab/proxy"
-	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
 	"github.com/ovenbird-dev/ovenbird/lab/vm"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
@@ -104,71 +92,6 @@ func (o Options) parts(images *catalog.Catalog) (*dnsmasq.Server, *fleet.Fleet, 
 		Disks:    images, Network: wires{names}, ShutdownLimit: shutdownLimit, Retention: retention,
 	})
 	return names, instances, err
-}
-
-// serve opens every port and starts to answer. What cannot be opened is an error here.
-func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fleet.Fleet, images *catalog.Catalog) error {
-	secret, err := identity.ReadSecret(o.Dir.Secret())
-	if err != nil {
-		return err
-	}
-	lasting, err := identity.ReadCredentials(o.Dir.Credentials())
-	if err != nil {
-		return err
-	}
-	certificate, err := tls.LoadX509KeyPair(filepath.Join(o.Dir.TLS(), "aws.crt"), filepath.Join(o.Dir.TLS(), "aws.key"))
-	if err != nil {
-		return fmt.Errorf("read the endpoint's certificate: %w", err)
-	}
-	roles := identity.Roles{Secret: secret, Now: time.Now}
-	parameters := &ssm.Store{Path: o.Dir.Parameters(), Catalog: images, Now: time.Now}
-	if err := parameters.Open(); err != nil {
-		return err
-	}
-
-	metadata, err := imds.Listen(ctx, netip.AddrPortFrom(o.Plan.Metadata, 80).String())
-	if err != nil {
-		return err
-	}
-	var config net.ListenConfig
-	aws, err := config.Listen(ctx, "tcp4", netip.AddrPortFrom(o.Plan.Endpoint, 443).String())
-	if err != nil {
-		return fmt.Errorf("open the AWS endpoint's port: %w", err)
-	}
-	commands, err := control.Listen(o.Dir.Control())
-	if err != nil {
-		return err
-	}
-	faults := &fault.Set{}
-	o.answer(ctx, group, commands, control.Handler(faults))
-	o.answer(ctx, group, metadata, imds.Service{
-		Plan: o.Plan, Instances: instances, Roles: roles, Secret: secret, Now: time.Now, Logger: o.Logger.Named("imds"),
-	})
-	o.answer(ctx, group, tls.NewListener(aws, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}), endpoint.New(endpoint.Options{
-		Plan: o.Plan, Fleet: instances, Catalog: images, Store: parameters, Profiles: []string{NodeProfile},
-		Keys: identity.Keys{Lasting: lasting, Roles: roles, Sessions: instances.Sessions},
-		Now:  time.Now, Logger: o.Logger.Named("aws"), Faults: faults,
-	}))
-	o.answer(ctx, group, o.Proxy, proxy.Proxy{Allowed: o.Plan.CIDR, Resolver: o.Plan.Lookup(), Logger: o.Logger.Named("proxy")})
-	return nil
-}
-
-// answer serves HTTP until the context ends.
-func (o Options) answer(ctx context.Context, group *errgroup.Group, listener net.Listener, handler http.Handler) {
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: zap.NewStdLog(o.Logger.Named("http")),
-	}
-	group.Go(func() error {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("answer at %s: %w", listener.Addr(), err)
-		}
-		return nil
-	})
-	group.Go(func() error {
-		<-ctx.Done()
-		return server.Close()
-	})
 }
 
 // machines makes vm.Hypervisor's machines the fleet's.

@@ -94,7 +94,8 @@ func (s *Server) reload() error {
 // lists renders the dhcp-hostsfile and the hosts file.
 func (s *Server) lists(hosts []Host) (dhcp, names []byte) {
 	var d, n bytes.Buffer
-	fmt.Fprintf(&n, "%s %s\n%s %s\n", s.Plan.Endpoint, vpc.EndpointName, s.Plan.ControlPlane, vpc.ControlPlaneName)
+	fmt.Fprintf(&n, "%s %s\n%s %s\n%s %s\n",
+		s.Plan.Endpoint, vpc.EndpointName, s.Plan.Registry, vpc.RegistryName, s.Plan.ControlPlane, vpc.ControlPlaneName)
 	for _, h := range hosts {
 		fmt.Fprintf(&d, "%s,%s,%s,%d\n", h.MAC, h.Address, s.Plan.HostName(h.Address), leaseSeconds)
 		fmt.Fprintf(&n, "%s %s\n", h.Address, s.Plan.PrivateDNSName(h.Address))

@@ -208,6 +208,7 @@ func (u *up) secrets(context.Context) error {
 		identity.EnsureSecret(u.Dir.Secret()),
 		identity.EnsureTLS(u.Dir.CA(), u.Dir.TLS(), []identity.Endpoint{
 			{File: "aws", Name: vpc.EndpointName, Address: u.Plan.Endpoint},
+			{File: "registry", Name: vpc.RegistryName, Address: u.Plan.Registry},
 			{File: "eks", Name: vpc.ControlPlaneName, Address: u.Plan.ControlPlane},
 		}, time.Now()),
 		renameio.WriteFile(u.Dir.Resolv(), []byte(resolv), 0o644),

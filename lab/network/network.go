@@ -48,7 +48,7 @@ func Setup(plan vpc.Plan, owner string) error {
 	}
 	// The kernel answers ARP for any of its addresses on any interface, so addresses on
 	// lo can be reached from every subnet.
-	for _, addr := range []netip.Addr{plan.Metadata, plan.Resolver, plan.Endpoint, plan.ControlPlane} {
+	for _, addr := range []netip.Addr{plan.Metadata, plan.Resolver, plan.Endpoint, plan.Registry, plan.ControlPlane} {
 		if err := address(lo, netip.PrefixFrom(addr, 32)); err != nil {
 			return err
 		}

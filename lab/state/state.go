@@ -74,6 +74,9 @@ func (d Dir) Control() string { return d.join("control.sock") }
 // Parameters is the record of SSM's parameters.
 func (d Dir) Parameters() string { return d.join("parameters.json") }
 
+// Registry is the directory of the container registry.
+func (d Dir) Registry() string { return d.join("registry") }
+
 // Instances is the directory that holds one directory an instance.
 func (d Dir) Instances() string { return d.join("instances") }
 

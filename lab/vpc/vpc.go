@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -25,8 +26,10 @@ type Plan struct {
 
 	// Resolver answers DNS and DHCP; as on EC2 it is the VPC's base address plus two.
 	Resolver netip.Addr
-	// Endpoint answers STS and EC2.
+	// Endpoint answers the AWS services.
 	Endpoint netip.Addr
+	// Registry is the container registry.
+	Registry netip.Addr
 	// ControlPlane is kept for `ovenbird serve`.
 	ControlPlane netip.Addr
 	// Metadata answers the instance metadata service.
@@ -43,6 +46,7 @@ type Subnet struct {
 // Names under which the lab's own endpoints are found, by DNS and in their certificates.
 const (
 	EndpointName     = "aws.lab.internal"
+	RegistryName     = "registry.lab.internal"
 	ControlPlaneName = "eks.lab.internal"
 )
 
@@ -66,6 +70,7 @@ func Default() Plan {
 		},
 		Resolver:     netip.MustParseAddr("10.0.0.2"),
 		Endpoint:     netip.MustParseAddr("10.0.0.3"),
+		Registry:     netip.MustParseAddr("10.0.0.4"),
 		ControlPlane: netip.MustParseAddr("10.0.0.10"),
 		Metadata:     netip.MustParseAddr("169.254.169.254"),
 	}
@@ -135,6 +140,11 @@ func (s Subnet) Address(n int) netip.Addr {
 // Assignable tells whether addr may be given to an instance of the subnet.
 func (s Subnet) Assignable(addr netip.Addr) bool {
 	return s.CIDR.Contains(addr) && !addr.Less(s.Address(0)) && !s.Address(s.Size()-1).Less(addr)
+}
+
+// Guest tells whether addr may be an instance's.
+func (p Plan) Guest(addr netip.Addr) bool {
+	return slices.ContainsFunc(p.Subnets, func(s Subnet) bool { return s.Assignable(addr) })
 }
 
 // Lookup resolves names as an instance does: by the VPC's resolver and by nothing of the

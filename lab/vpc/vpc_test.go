@@ -25,7 +25,7 @@ func TestSubnetsLieInTheVPCAndDoNotOverlap(t *testing.T) {
 func TestInstancesAreNeverGivenAnAddressThatTheLabUses(t *testing.T) {
 	plan := Default()
 	for _, s := range plan.Subnets {
-		for _, taken := range []netip.Addr{s.CIDR.Addr(), s.Router(), plan.Resolver, plan.Endpoint, plan.ControlPlane} {
+		for _, taken := range []netip.Addr{s.CIDR.Addr(), s.Router(), plan.Resolver, plan.Endpoint, plan.Registry, plan.ControlPlane} {
 			if s.Assignable(taken) {
 				t.Errorf("%s would give %s to an instance", s.ID, taken)
 			}
