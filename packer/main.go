@@ -19,6 +19,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/packer/image"
 	"github.com/ovenbird-dev/ovenbird/packer/node"
 	"github.com/ovenbird-dev/ovenbird/packer/release"
+	"github.com/ovenbird-dev/ovenbird/packer/verify"
 )
 
 func main() {
@@ -58,5 +59,6 @@ The commands below are for people, and are about what such a build has made.`,
 	}
 	root.AddCommand(image.RefreshCommand(name))
 	root.AddCommand(ami.SweepCommand())
+	root.AddCommand(verify.Command(name))
 	return root
 }
