@@ -316,3 +316,39 @@ func TestARealServerReceivesWhatTheSDKSigned(t *testing.T) {
 		t.Error(verdict)
 	}
 }
+
+func TestABodyThatTheServiceHashesItselfIsVerifiedByThatHash(t *testing.T) {
+	const body = "a block"
+	sum := sha256.Sum256([]byte(body))
+	signed := hex.EncodeToString(sum[:])
+	for _, tt := range []struct {
+		name, declared, hash string
+		ok                   bool
+	}{
+		{"signed", signed, signed, true},
+		{"signed, not declared", "", signed, true},
+		{"another body", signed, strings.Repeat("0", 64), false},
+		{"unsigned where the service allows it", UnsignedPayload, UnsignedPayload, true},
+		{"unsigned where it does not", UnsignedPayload, signed, false},
+		{"signed, taken for unsigned", signed, UnsignedPayload, false},
+	} {
+		r := request("PUT", "/snapshots/snap-1/blocks/0", body)
+		hash := signed
+		if tt.declared != "" {
+			r.Header.Set("X-Amz-Content-Sha256", tt.declared)
+			hash = tt.declared
+		}
+		creds := aws.Credentials{AccessKeyID: permanent.AccessKeyID, SecretAccessKey: permanent.SecretAccessKey}
+		if err := v4.NewSigner().SignHTTP(t.Context(), creds, r, hash, "eks", "us-west-2", now); err != nil {
+			t.Fatal(err)
+		}
+		r.Body = io.NopCloser(strings.NewReader("unread"))
+		_, err := verifier().VerifyHashed(r, tt.hash)
+		if (err == nil) != tt.ok {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if left, _ := io.ReadAll(r.Body); string(left) != "unread" {
+			t.Errorf("%s: the body was read", tt.name)
+		}
+	}
+}

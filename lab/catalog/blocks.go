@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -221,27 +220,4 @@ func removeIfThere(path string) error {
 		return err
 	}
 	return nil
-}
-
-// upload is a snapshot that takes blocks.
-type upload struct {
-	blocks
-	// sealed keeps blocks out while the snapshot is being completed: writers of blocks
-	// hold it for reading.
-	sealed sync.RWMutex
-	// stripes keep two writers of the same block apart.
-	stripes [64]sync.Mutex
-	done    bool
-}
-
-func (u *upload) write(index int, data []byte, sum Sum) error {
-	u.sealed.RLock()
-	defer u.sealed.RUnlock()
-	if u.done {
-		return ErrNotPending
-	}
-	stripe := &u.stripes[index%len(u.stripes)]
-	stripe.Lock()
-	defer stripe.Unlock()
-	return u.put(index, data, sum)
 }

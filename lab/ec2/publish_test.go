@@ -155,6 +155,7 @@ func TestImagesThatCannotBootAreNotRegistered(t *testing.T) {
 		{"a malformed snapshot", "InvalidSnapshotID.Malformed", order("one", "snapshot")},
 		{"another root device", "InvalidBlockDeviceMapping", order("one", snapshot, func(in *ec2.RegisterImageInput) { in.RootDeviceName = nil })},
 		{"a smaller volume", "InvalidBlockDeviceMapping", order("one", snapshot, func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.VolumeSize = aws.Int32(1) })},
+		{"a slow gp3 volume", "InvalidParameterValue", order("one", snapshot, func(in *ec2.RegisterImageInput) { in.BlockDeviceMappings[0].Ebs.Iops = aws.Int32(100) })},
 		{"paravirtual", "InvalidParameterCombination", order("one", snapshot, func(in *ec2.RegisterImageInput) { in.VirtualizationType = nil })},
 		{"a TPM without UEFI", "InvalidParameterCombination", order("one", snapshot, func(in *ec2.RegisterImageInput) { in.BootMode, in.TpmSupport = "", types.TpmSupportValuesV20 })},
 		{"UEFI data that is none", "InvalidParameterValue", order("one", snapshot, func(in *ec2.RegisterImageInput) { in.UefiData = aws.String("AAAA") })},

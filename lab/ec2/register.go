@@ -14,6 +14,12 @@ import (
 // maxUEFIData is the most that RegisterImage takes, in bytes of base64.
 const maxUEFIData = 64 << 10
 
+// What a gp3 volume does, in operations and MiB a second.
+const (
+	minIOPS, maxIOPS             = 3000, 80000
+	minThroughput, maxThroughput = 125, 2000
+)
+
 // uefiMagic begins every variable store of EC2's firmware (awslabs/python-uefivars).
 const uefiMagic = "AMZNUEFI"
 
@@ -133,16 +139,7 @@ func devices(p *params, root string) []catalog.Device {
 			p.text(volume + ".Encrypted")
 			p.fail(invalid("InvalidParameterCombination", "The parameter encrypted cannot be specified with a snapshot: the image's volumes are encrypted as its snapshots are"))
 		}
-		if d.Type == "gp3" {
-			if d.IOPS == 0 {
-				d.IOPS = 3000
-			}
-			if d.Throughput == 0 {
-				d.Throughput = 125
-			}
-		} else if d.Throughput != 0 {
-			p.fail(invalid("InvalidParameterCombination", "The parameter throughput is not supported for %s volumes", d.Type))
-		}
+		performance(p, &d)
 		if slices.ContainsFunc(list, func(other catalog.Device) bool { return other.Name == d.Name }) {
 			p.fail(invalid("InvalidBlockDeviceMapping", "The device '%s' is used in more than one block-device mapping", d.Name))
 		}
@@ -155,4 +152,26 @@ func devices(p *params, root string) []catalog.Device {
 		p.fail(invalid("UnsupportedOperation", "The lab has one volume an instance, %s", root))
 	}
 	return list
+}
+
+// performance checks what a volume is to do, and fills in what gp3 does unasked.
+func performance(p *params, d *catalog.Device) {
+	if d.Type != "gp3" {
+		if d.Throughput != 0 {
+			p.fail(invalid("InvalidParameterCombination", "The parameter throughput is not supported for %s volumes", d.Type))
+		}
+		return
+	}
+	if d.IOPS == 0 {
+		d.IOPS = minIOPS
+	}
+	if d.Throughput == 0 {
+		d.Throughput = minThroughput
+	}
+	switch {
+	case d.IOPS < minIOPS || d.IOPS > maxIOPS:
+		p.fail(invalid("InvalidParameterValue", "Volume iops of %d is not between %d and %d", d.IOPS, minIOPS, maxIOPS))
+	case d.Throughput < minThroughput || d.Throughput > maxThroughput:
+		p.fail(invalid("InvalidParameterValue", "Throughput of %d MiB/s is not between %d and %d", d.Throughput, minThroughput, maxThroughput))
+	}
 }

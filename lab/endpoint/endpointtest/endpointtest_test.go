@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -191,5 +194,57 @@ func TestARoleMayPublishNothing(t *testing.T) {
 	}
 	if _, err := ec2.NewFromConfig(e.AsRole()).DescribeImages(t.Context(), &ec2.DescribeImagesInput{}); code(err) != "UnauthorizedOperation" {
 		t.Errorf("DescribeImages: %v", err)
+	}
+}
+
+// cli runs the AWS CLI with nothing but the endpoint's environment.
+func cli(t *testing.T, e *endpointtest.Endpoint, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "aws", args...)
+	cmd.Env = append(os.Environ(), e.Env()...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("aws %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func TestTheAWSCLIPublishes(t *testing.T) {
+	if _, err := exec.LookPath("aws"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("CI must have the AWS CLI")
+		}
+		t.Skip("the AWS CLI is not installed: pip install awscli")
+	}
+	if testing.Short() {
+		t.Skip("the AWS CLI takes seconds a call")
+	}
+	e := endpointtest.Start(t, endpointtest.After(0, 0))
+	ctx, volumes := t.Context(), ebs.NewFromConfig(e.Config())
+	file := filepath.Join(t.TempDir(), "block")
+	if err := os.WriteFile(file, block(1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	started, err := volumes.StartSnapshot(ctx, &ebs.StartSnapshotInput{VolumeSize: aws.Int64(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := *started.SnapshotId
+	cli(t, e, "ebs", "put-snapshot-block", "--snapshot-id", id, "--block-index", "3", "--block-data", file,
+		"--data-length", "524288", "--checksum", *sum(block(1)), "--checksum-algorithm", "SHA256")
+	if _, err := volumes.CompleteSnapshot(ctx, &ebs.CompleteSnapshotInput{SnapshotId: &id, ChangedBlocksCount: aws.Int32(1)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ec2.NewSnapshotCompletedWaiter(ec2.NewFromConfig(e.Config())).Wait(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}}, time.Minute,
+		func(o *ec2.SnapshotCompletedWaiterOptions) { o.MinDelay, o.MaxDelay = time.Millisecond, time.Second }); err != nil {
+		t.Fatal(err)
+	}
+	copied := cli(t, e, "--region", "eu-central-1", "ec2", "copy-snapshot", "--source-region", e.Regions[0], "--source-snapshot-id", id, "--query", "SnapshotId", "--output", "text")
+	if _, ok := e.Catalog.Snapshot("eu-central-1", copied); !ok {
+		t.Errorf("there is no copy %s", copied)
+	}
+	cli(t, e, "ssm", "put-parameter", "--name", "/a/b", "--type", "String", "--value", "c")
+	if n := e.Calls("PutParameter"); n != 1 {
+		t.Errorf("%d parameters were put", n)
 	}
 }
