@@ -54,6 +54,10 @@ components: setup ## Build the upstream programs that are missing into dist/comp
 image: components build ## Bake the node image into .ovenbird/image/
 	@scripts/image
 
+.PHONY: release
+release: setup build ## Pack the Packer plugin into dist/release/, as packer init takes it
+	@scripts/release
+
 # What make up and the tests start from; each step does nothing when it is done already.
 .PHONY: prepare
 prepare: setup components

@@ -74,9 +74,11 @@ func TestThePluginIsOneForPacker(t *testing.T) {
 			t.Fatalf("build: %v\n%s", err, out)
 		}
 	}
-	check := exec.Command(filepath.Join(dir, "packer-sdc"), "plugin-check", "packer-plugin-ovenbird")
-	check.Dir = dir
-	if out, err := check.CombinedOutput(); err != nil {
-		t.Errorf("packer-sdc plugin-check: %v\n%s", err, out)
+	for _, gob := range []string{"0", "1"} {
+		check := exec.Command(filepath.Join(dir, "packer-sdc"), "plugin-check", "packer-plugin-ovenbird")
+		check.Dir, check.Env = dir, append(os.Environ(), "PACKER_FORCE_GOB="+gob)
+		if out, err := check.CombinedOutput(); err != nil {
+			t.Errorf("packer-sdc plugin-check, gob %s: %v\n%s", gob, err, out)
+		}
 	}
 }

@@ -30,21 +30,31 @@ func packer(t *testing.T) string {
 // environment that Packer finds it with.
 func install(t *testing.T) []string {
 	t.Helper()
-	state, binary := t.TempDir(), filepath.Join(t.TempDir(), "packer-plugin-ovenbird")
-	build := exec.Command("go", "build", "-o", binary, "-ldflags", "-X github.com/ovenbird-dev/ovenbird/internal/cli.release=0.1.0", ".")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the plugin: %v\n%s", err, out)
-	}
-	script := exec.Command("../scripts/plugin", binary)
-	script.Env = append(os.Environ(), "OVENBIRD_STATE_DIR="+state)
-	path, err := script.Output()
+	path, err := exec.Command("../scripts/plugin", build(t)).Output()
 	if err != nil {
 		t.Fatalf("scripts/plugin: %v", err)
 	}
+	return offline(t, strings.TrimSpace(string(path)))
+}
+
+// build compiles the plugin as a release.
+func build(t *testing.T) (binary string) {
+	t.Helper()
+	binary = filepath.Join(t.TempDir(), "packer-plugin-ovenbird")
+	command := exec.Command("go", "build", "-o", binary, "-ldflags", "-X github.com/ovenbird-dev/ovenbird/internal/cli.release=0.1.0", ".")
+	if out, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("build the plugin: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// offline is the environment of a Packer that reaches nobody and has its plugins at path.
+func offline(t *testing.T, path string) []string {
+	t.Helper()
 	return append(os.Environ(),
-		"PACKER_PLUGIN_PATH="+strings.TrimSpace(string(path)), "PACKER_CONFIG_DIR="+state,
+		"PACKER_PLUGIN_PATH="+path, "PACKER_CONFIG_DIR="+t.TempDir(),
 		"CHECKPOINT_DISABLE=1", "PACKER_NO_COLOR=1",
-		"HTTPS_PROXY=http://127.0.0.1:9", "HTTP_PROXY=http://127.0.0.1:9", // offline
+		"HTTPS_PROXY=http://127.0.0.1:9", "HTTP_PROXY=http://127.0.0.1:9",
 	)
 }
 
@@ -99,6 +109,42 @@ func TestPackerTakesThePluginAndTheTemplateOffline(t *testing.T) {
 					t.Errorf("packer %s: %v, want %q in\n%s", strings.Join(test.args, " "), err, test.want, out)
 				}
 			})
+		}
+	}
+}
+
+func TestAReleaseInstallsOffline(t *testing.T) {
+	program, binary := packer(t), build(t)
+	const name = "packer-plugin-ovenbird_v0.1.0_x5.0_linux_amd64"
+	release := func() string {
+		out := t.TempDir()
+		if said, err := exec.Command("../scripts/release", binary, out).CombinedOutput(); err != nil {
+			t.Fatalf("scripts/release: %v\n%s", err, said)
+		}
+		return out
+	}
+	out := release()
+	all := func(string) bool { return true }
+	compare(t, contents(t, release(), all), contents(t, out, all), "two releases of the same plugin differ")
+
+	check := exec.Command("sha256sum", "--check", "--strict", "packer-plugin-ovenbird_v0.1.0_SHA256SUMS")
+	check.Dir = out
+	if said, err := check.CombinedOutput(); err != nil || !strings.Contains(string(said), name+".zip: OK") {
+		t.Errorf("sha256sum: %v\n%s", err, said)
+	}
+	if said, err := exec.Command("unzip", "-q", filepath.Join(out, name+".zip"), "-d", out).CombinedOutput(); err != nil {
+		t.Fatalf("unzip: %v\n%s", err, said)
+	}
+	env := offline(t, t.TempDir())
+	for _, arguments := range [][]string{
+		{"plugins", "install", "--path", filepath.Join(out, name), "github.com/ovenbird-dev/ovenbird"},
+		{"init", "templates/node.pkr.hcl"},
+		slices.Concat([]string{"validate"}, laidOut(t), []string{"templates/node.pkr.hcl"}),
+	} {
+		cmd := exec.Command(program, arguments...)
+		cmd.Env = env
+		if said, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("packer %s: %v\n%s", strings.Join(arguments, " "), err, said)
 		}
 	}
 }
