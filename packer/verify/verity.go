@@ -59,6 +59,13 @@ func checkVerity(ctx context.Context, data, hashes *io.SectionReader, rootHash [
 	if levels[0], err = hashBlocks(ctx, data, s); err != nil {
 		return 0, err
 	}
+	if s.count == 1 { // its hash is the root hash, and there is no tree
+		levels[0] = levels[0][:sha256.Size]
+		if !bytes.Equal(levels[0], rootHash) {
+			return 0, wrongRoot(levels[0], rootHash)
+		}
+		return 1, nil
+	}
 	for len(levels[len(levels)-1]) > verityBlock {
 		below := levels[len(levels)-1]
 		next, err := hashBlocks(ctx, io.NewSectionReader(bytes.NewReader(below), 0, int64(len(below))), superblock{count: int64(len(below) / verityBlock), salt: s.salt})
@@ -80,7 +87,11 @@ func checkVerity(ctx context.Context, data, hashes *io.SectionReader, rootHash [
 	case different >= 0:
 		return 0, fault{fmt.Sprintf("block %d of the root file system was changed: it does not have the hash that the disk has for it", different), "do not boot the disk: " + fetchAgain}
 	}
-	return 0, fault{fmt.Sprintf("the root file system is not the one that the kernel boots: it hashes to %s, and roothash= says %s", hex.EncodeToString(top), hex.EncodeToString(rootHash)), "do not boot the disk: " + fetchAgain}
+	return 0, wrongRoot(top, rootHash)
+}
+
+func wrongRoot(got, want []byte) error {
+	return fault{fmt.Sprintf("the root file system was changed: it is not the one that the kernel boots, as it hashes to %s, and roothash= says %s", hex.EncodeToString(got), hex.EncodeToString(want)), "do not boot the disk: " + fetchAgain}
 }
 
 // hashBlocks hashes each block on all processors. The hashes are padded to whole blocks.
