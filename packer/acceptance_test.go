@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ovenbird-dev/ovenbird/packer/verify"
 )
 
 // smallDebian stands in for mmdebstrap where a test needs a tree to work in and no
@@ -253,7 +256,7 @@ func TestProvisionersWorkInTheImage(t *testing.T) {
   }
   provisioner "shell" {
     environment_vars = ["GREETING=hello"]
-    inline           = ["echo $GREETING >/opt/greeting", "cat /opt/tree/sub/two", "useradd --system --shell /usr/sbin/nologin baker", "mkdir /opt/back", "cp /etc/motd /opt/back/motd"]
+    inline           = ["echo $GREETING >/opt/greeting", "cat /opt/tree/sub/two", "useradd --system --shell /bin/sh baker", "mkdir /opt/back", "cp /etc/motd /opt/back/motd"]
   }
   provisioner "file" {
     direction   = "download"
@@ -265,6 +268,7 @@ func TestProvisionersWorkInTheImage(t *testing.T) {
     source      = "/opt/back/"
     destination = "%[1]s/back"
   }`, local))
+	public := signAndExcept(t, file)
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "build", file)
@@ -287,5 +291,74 @@ func TestProvisionersWorkInTheImage(t *testing.T) {
 	users, err := exec.Command("debugfs", "-R", "cat /etc/passwd", fmt.Sprintf("%s/disk.raw?offset=%d", out, root)).Output()
 	if err != nil || !strings.Contains(string(users), "baker") {
 		t.Errorf("the image's users are %q, %v", users, err)
+	}
+	report, err := os.ReadFile(filepath.Join(out, "report.txt"))
+	if err != nil || !strings.Contains(string(report), "EXCEPTED  no-login-shells") || !strings.Contains(string(report), "accepted  the baker bakes") {
+		t.Errorf("%v, the report is\n%s", err, report)
+	}
+	verified, err := verify.Run(ctx, verify.Options{Disk: filepath.Join(out, "disk.raw"), Key: public}, func(verify.Check) {})
+	if err != nil || !verified.OK {
+		t.Errorf("verify: %v, %+v", err, verified)
+	}
+}
+
+// signAndExcept has a template sign its disk, and accept an account that can log in. It
+// returns the file of the public key.
+func signAndExcept(t *testing.T, template string) string {
+	t.Helper()
+	dir := t.TempDir()
+	private, public := filepath.Join(dir, "key.pem"), filepath.Join(dir, "pub.pem")
+	for _, arguments := range [][]string{
+		{"genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", private},
+		{"pkey", "-in", private, "-pubout", "-out", public},
+	} {
+		if said, err := exec.Command("openssl", arguments...).CombinedOutput(); err != nil {
+			t.Fatalf("openssl: %v\n%s", err, said)
+		}
+	}
+	text, err := os.ReadFile(template)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := fmt.Sprintf("disk_size = \"2GiB\"\n  signing_key = %q\n  except {\n    control = \"no-login-shells\"\n    reason = \"the baker bakes\"\n  }", private)
+	signed := strings.Replace(string(text), `disk_size        = "2GiB"`, more, 1)
+	if err := os.WriteFile(template, []byte(signed), 0o600); err != nil || signed == string(text) {
+		t.Fatalf("the template has no disk_size to put it beside, %v", err)
+	}
+	return public
+}
+
+func TestTheBakedImageIsWhatItIsSaidToBe(t *testing.T) {
+	const image = "../.ovenbird/image"
+	if _, err := os.Stat(filepath.Join(image, "provenance.json")); err != nil {
+		t.Skip("there is no baked image; run make image")
+	}
+	binary := filepath.Join(t.TempDir(), "ovenbird-image")
+	if said, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build the plugin: %v\n%s", err, said)
+	}
+	whole, err := filepath.Abs(filepath.Join(image, "disk.raw"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said, err := exec.CommandContext(t.Context(), binary, "verify", whole).CombinedOutput(); err != nil || strings.Contains(string(said), "failed") {
+		t.Errorf("verify: %v\n%s", err, said)
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"disk.raw", "provenance.json", "sbom.spdx.json"} {
+		if err := os.Symlink(filepath.Join(filepath.Dir(whole), name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock, err := os.ReadFile(filepath.Join(image, "ovenbird.lock.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ovenbird.lock.json"), bytes.Replace(lock, []byte("trixie"), []byte("sid"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said, err := exec.CommandContext(t.Context(), binary, "verify", filepath.Join(dir, "disk.raw")).CombinedOutput()
+	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(said), "ovenbird.lock.json was changed after the bake") {
+		t.Errorf("verify of a changed lock: %v\n%s", err, said)
 	}
 }

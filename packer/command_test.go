@@ -26,6 +26,9 @@ func TestPeopleAndPackerCallTheSameBinary(t *testing.T) {
 		{"help", 0, "packer build TEMPLATE"},
 		{"", 0, "packer build TEMPLATE"},
 		{"completion bash", 0, "bash completion"},
+		{"verify", 2, "accepts 1 arg(s)"},
+		{"verify /no/such/disk.raw", 1, "open the disk: open /no/such/disk.raw: no such file"},
+		{"verify --help", 0, "--output json disk.raw"},
 		{"bake", 2, `unknown command "bake"`},
 	} {
 		out, err := exec.Command(binary, strings.Fields(test.args)...).CombinedOutput()
