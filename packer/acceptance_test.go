@@ -237,15 +237,7 @@ func TestProvisionersWorkInTheImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	cache := os.Getenv("OVENBIRD_CACHE")
-	if cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(user, "ovenbird")
-	}
-	file, out := template(t, cache, fmt.Sprintf(`
+	file, out := template(t, cacheDirectory(t), fmt.Sprintf(`
   provisioner "file" {
     source      = "%[1]s/motd"
     destination = "/etc/motd"

@@ -127,6 +127,7 @@ func (a Apt) Resolve(ctx context.Context, names []string) ([]lock.Package, error
 		}
 		packages = append(packages, p)
 	}
+	lock.SortPackages(packages)
 	return packages, nil
 }
 

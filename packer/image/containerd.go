@@ -1,13 +1,16 @@
 package image
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -82,8 +85,12 @@ func viewBolt(name string, view func(*bbolt.Tx) error) error {
 // writes them anew in the order of their keys: what they have lived through is not in
 // their bytes.
 func settleContainerd(root string, epoch time.Time) error {
+	date, err := epoch.UTC().MarshalBinary() // as containerd writes them
+	if err != nil {
+		return fmt.Errorf("date containerd's store: %w", err)
+	}
 	for _, name := range []string{storeDB, snapshotterDB} {
-		err := rewriteBolt(filepath.Join(root, name), epoch)
+		err := rewriteBolt(filepath.Join(root, name), boltCopy{date: date, layers: filepath.Join(root, snapshots)})
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("date containerd's store: %w", err)
 		}
@@ -91,18 +98,14 @@ func settleContainerd(root string, epoch time.Time) error {
 	return nil
 }
 
-func rewriteBolt(name string, epoch time.Time) error {
-	date, err := epoch.UTC().MarshalBinary() // as containerd writes them
-	if err != nil {
-		return err
-	}
+func rewriteBolt(name string, c boltCopy) error {
 	fresh := name + ".new"
-	err = viewBolt(name, func(from *bbolt.Tx) error {
+	err := viewBolt(name, func(from *bbolt.Tx) error {
 		db, err := bbolt.Open(fresh, 0o644, &bbolt.Options{Timeout: boltTimeout, NoSync: true}) //nolint:mnd // containerd's mode
 		if err != nil {
 			return err
 		}
-		c := boltCopy{to: db, date: date}
+		c.to = db
 		err = from.ForEach(func(key []byte, bucket *bbolt.Bucket) error { return c.bucket([][]byte{key}, bucket) })
 		return errors.Join(err, db.Sync(), db.Close())
 	})
@@ -112,11 +115,13 @@ func rewriteBolt(name string, epoch time.Time) error {
 	return os.Rename(fresh, name)
 }
 
-// boltCopy copies buckets with date in place of every date. Each bucket is a transaction
-// of its own: bolt gives pages to the buckets of a transaction in no particular order.
+// boltCopy copies buckets with date in place of every date, and what a layer takes as it
+// would be anywhere. Each bucket is a transaction of its own: bolt gives pages to the
+// buckets of a transaction in no particular order.
 type boltCopy struct {
-	to   *bbolt.DB
-	date []byte
+	to     *bbolt.DB
+	date   []byte
+	layers string // the directory of the snapshotter's layers, by their id
 }
 
 func (c boltCopy) bucket(path [][]byte, from *bbolt.Bucket) error {
@@ -134,12 +139,16 @@ func (c boltCopy) bucket(path [][]byte, from *bbolt.Bucket) error {
 		if err := to.SetSequence(from.Sequence()); err != nil {
 			return err
 		}
-		return from.ForEach(func(key, value []byte) error {
+		return from.ForEach(func(key, value []byte) (err error) {
 			switch {
 			case value == nil: // a bucket
 				return nil
 			case string(key) == "createdat" || string(key) == "updatedat":
 				value = c.date
+			case string(key) == "size" && from.Get([]byte("kind")) != nil: // a snapshot's
+				if value, err = c.layerSize(from.Get([]byte("id"))); err != nil {
+					return err
+				}
 			}
 			return to.Put(key, value)
 		})
@@ -150,4 +159,42 @@ func (c boltCopy) bucket(path [][]byte, from *bbolt.Bucket) error {
 	return from.ForEachBucket(func(key []byte) error {
 		return c.bucket(append(slices.Clone(path), key), from.Bucket(key))
 	})
+}
+
+// layerSize is what a layer takes, as the snapshotter writes it. It asks the file system,
+// and file systems differ: here every file takes whole blocks, and a directory one.
+func (c boltCopy) layerSize(id []byte) ([]byte, error) {
+	const block = 4096
+	number, n := binary.Uvarint(id)
+	if n <= 0 {
+		return nil, fmt.Errorf("a snapshot has the id %x", id)
+	}
+	var size int64
+	linked := map[uint64]bool{}
+	err := filepath.WalkDir(filepath.Join(c.layers, strconv.FormatUint(number, 10), "fs"), func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink > 1 && !entry.IsDir() {
+			if linked[stat.Ino] {
+				return nil
+			}
+			linked[stat.Ino] = true
+		}
+		switch {
+		case entry.IsDir():
+			size += block
+		case entry.Type().IsRegular():
+			size += (info.Size() + block - 1) / block * block
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("measure a layer: %w", err)
+	}
+	return binary.AppendVarint(nil, size), nil
 }

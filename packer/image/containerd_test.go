@@ -2,6 +2,8 @@ package image
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -145,5 +147,42 @@ func TestEverythingGetsTheImagesDate(t *testing.T) {
 		if info, err := os.Lstat(filepath.Join(root, name)); err != nil || !info.ModTime().Equal(epoch) {
 			t.Errorf("%q is of %v, %v", name, info.ModTime(), err)
 		}
+	}
+}
+
+func TestALayerTakesTheSameOnEveryFileSystem(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, map[string]string{snapshots + "/300/fs/dir/file": "a byte more than nothing", snapshots + "/300/fs/empty": ""})
+	if err := os.Link(filepath.Join(root, snapshots, "300/fs/dir/file"), filepath.Join(root, snapshots, "300/fs/again")); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(filepath.Join(root, snapshotterDB), 0o644, &bbolt.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		snapshot, err := tx.CreateBucket([]byte("sha256:0"))
+		if err != nil {
+			return err
+		}
+		for key, value := range map[string][]byte{"kind": {3}, "id": binary.AppendUvarint(nil, 300), "size": binary.AppendVarint(nil, 12345)} {
+			if err := snapshot.Put([]byte(key), value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, db.Close(), settleContainerd(root, time.Unix(1, 0))); err != nil {
+		t.Fatal(err)
+	}
+	err = viewBolt(filepath.Join(root, snapshotterDB), func(tx *bbolt.Tx) error {
+		// Two directories and one file with something in it, whatever the links to it.
+		if size, _ := binary.Varint(tx.Bucket([]byte("sha256:0")).Get([]byte("size"))); size != 3*4096 {
+			t.Errorf("the layer takes %d", size)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,7 +71,9 @@ func (d debootstrap) arguments() []string {
 }
 
 // flatSource is the apt source line of a directory that debian.WriteRepository has made.
-func flatSource(dir string) string { return "deb [trusted=yes] copy:" + dir + " ./" }
+func flatSource(dir string) string {
+	return "deb [trusted=yes] copy:" + (&url.URL{Path: dir}).EscapedPath() + " ./"
+}
 
 // run lays the system out. Its mounts are its own.
 func (d debootstrap) run(ctx context.Context) error {

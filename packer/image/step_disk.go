@@ -23,6 +23,10 @@ func (s *stepDisk) Run(ctx context.Context, state multistep.StateBag) multistep.
 		if err != nil {
 			return err
 		}
+		// go-diskfs dates the ESP's files by it.
+		if err := os.Setenv("SOURCE_DATE_EPOCH", strconv.FormatInt(s.epoch.Unix(), 10)); err != nil {
+			return err
+		}
 		if err := writeDisk(s.disk(), l, s.file(ukiFile)); err != nil {
 			return err
 		}

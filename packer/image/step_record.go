@@ -25,7 +25,15 @@ func (s *stepRecord) Run(ctx context.Context, state multistep.StateBag) multiste
 		if err := s.record(ctx); err != nil {
 			return fmt.Errorf("record what the image is made of: %w", err)
 		}
-		return s.document(lock.FileName, s.lock.Encode)
+		text, err := s.lock.Encode()
+		if err != nil {
+			return err
+		}
+		// The steps after this one work with the lock as a bake from it would read it.
+		if s.lock, err = lock.Decode(text); err != nil {
+			return fmt.Errorf("record what the image is made of: %w", err)
+		}
+		return s.document(lock.FileName, func() ([]byte, error) { return text, nil })
 	})
 }
 

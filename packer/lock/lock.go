@@ -118,11 +118,12 @@ func (l Lock) Installed() []Package {
 	for _, p := range byName {
 		installed = append(installed, p)
 	}
-	sortPackages(installed)
+	SortPackages(installed)
 	return installed
 }
 
-func sortPackages(packages []Package) {
+// SortPackages brings packages into the order that a lock has them in.
+func SortPackages(packages []Package) {
 	slices.SortFunc(packages, func(a, b Package) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Architecture, b.Architecture))
 	})
@@ -145,7 +146,7 @@ func (l Lock) Encode() ([]byte, error) {
 	l.Components = append([]Component{}, l.Components...)
 	l.Images = append([]Image{}, l.Images...)
 	for _, packages := range [][]Package{l.Machine, l.Provisioned, l.Tools} {
-		sortPackages(packages)
+		SortPackages(packages)
 	}
 	slices.SortFunc(l.Components, func(a, b Component) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(l.Images, func(a, b Image) int { return strings.Compare(a.Digest, b.Digest) })
