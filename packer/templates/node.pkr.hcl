@@ -72,6 +72,12 @@ variable "lock_file" {
   default     = ""
 }
 
+variable "signing_key" {
+  type        = string
+  description = "The private key, in PEM, that signs the provenance of the disk. Empty: it is not signed."
+  default     = ""
+}
+
 variable "output" {
   type        = string
   description = "The directory that receives disk.raw and what describes it."
@@ -89,6 +95,7 @@ source "ovenbird-image" "node" {
   root_filesystem  = var.root_filesystem
   extra_packages   = var.extra_packages
   kernel_arguments = var.kernel_arguments
+  signing_key      = var.signing_key
   lock_file        = var.lock_file
 }
 
