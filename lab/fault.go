@@ -45,6 +45,7 @@ func faultAddCommand(p *place) *cobra.Command {
   throttle   refuse: too many requests
   fail       refuse with the service's own status 500
   deny       refuse: not authorised
+  exhaust    refuse: a quota is used up
   lose       carry the call out, then reset the connection instead of answering
   delay      carry the call out after --wait`,
 		Example: `  ovenbird-lab fault add throttle PutSnapshotBlock --per-second 50

@@ -52,7 +52,7 @@ type Device struct {
 	Encrypted  bool   `json:"encrypted,omitempty"`
 }
 
-// Permission lets somebody launch an image; one field is set.
+// Permission lets somebody launch an image, or use a snapshot; one field is set.
 type Permission struct {
 	User         string `json:"user,omitempty"` // account ID
 	Group        string `json:"group,omitempty"`
@@ -62,6 +62,17 @@ type Permission struct {
 
 // Everyone is the group whose permission makes an image public.
 const Everyone = "all"
+
+// Permit is the permissions with some added and some removed. The list is left as it is.
+func Permit(list, add, remove []Permission) []Permission {
+	permitted := slices.Clone(list)
+	for _, p := range add {
+		if !slices.Contains(permitted, p) {
+			permitted = append(permitted, p)
+		}
+	}
+	return slices.DeleteFunc(permitted, func(p Permission) bool { return slices.Contains(remove, p) })
+}
 
 func (i Image) uses(snapshot string) bool {
 	return slices.ContainsFunc(i.Devices, func(d Device) bool { return d.Snapshot == snapshot })
@@ -220,7 +231,7 @@ func (c *Catalog) ModifyImage(region, id string, how func(*Image) error) error {
 			return ErrNotReady
 		}
 		i := &r.Images[n]
-		i.Tags, i.Permissions = maps.Clone(i.Tags), slices.Clone(i.Permissions)
+		i.Tags = maps.Clone(i.Tags)
 		return how(i)
 	})
 }

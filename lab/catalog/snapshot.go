@@ -44,6 +44,7 @@ type Snapshot struct {
 	Encrypted   bool              `json:"encrypted,omitempty"`
 	KMSKey      string            `json:"kmsKey,omitempty"` // ARN
 	Tags        map[string]string `json:"tags,omitempty"`
+	Permissions []Permission      `json:"permissions,omitempty"` // who may use it beside its owner
 	Token       string            `json:"token,omitempty"`
 	Digest      string            `json:"digest,omitempty"` // of the request, to compare under the same token
 	Timeout     time.Duration     `json:"timeout,omitempty"`
@@ -179,6 +180,19 @@ func (c *Catalog) Snapshots(region string) []Snapshot {
 		}
 	}
 	return list
+}
+
+// ShareSnapshot changes who may use a snapshot.
+func (c *Catalog) ShareSnapshot(region, id string, add, remove []Permission) error {
+	return c.change(func(r *record) error {
+		for n, s := range r.Snapshots {
+			if s.ID == id && s.Region == region {
+				r.Snapshots[n].Permissions = Permit(s.Permissions, add, remove)
+				return nil
+			}
+		}
+		return ErrNotFound
+	})
 }
 
 // InUseError names the image that a snapshot cannot be deleted for.

@@ -206,6 +206,11 @@ func refusal(err error) *wire.Error {
 			Status: http.StatusBadRequest, Code: "RequestThrottledException", Reason: "ACCOUNT_THROTTLED",
 			Message: "The number of API requests has exceeded the maximum allowed API request throttling limit.",
 		}
+	case errors.Is(err, wire.ErrExhausted):
+		return &wire.Error{
+			Status: http.StatusPaymentRequired, Code: "ServiceQuotaExceededException", Reason: "DEPENDENCY_SERVICE_QUOTA_EXCEEDED",
+			Message: "Your current service quotas do not allow you to perform this action.",
+		}
 	case errors.Is(err, wire.ErrDenied):
 		return &wire.Error{
 			Status: http.StatusForbidden, Code: "AccessDeniedException", Reason: "UNAUTHORIZED_ACCOUNT",

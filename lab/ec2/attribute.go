@@ -35,12 +35,7 @@ func (s Service) modifyImageAttribute(p *params) (any, error) {
 		}
 	}
 	err := s.modify(id, func(i *catalog.Image) error {
-		for _, permission := range c.add {
-			if !slices.Contains(i.Permissions, permission) {
-				i.Permissions = append(i.Permissions, permission)
-			}
-		}
-		i.Permissions = slices.DeleteFunc(i.Permissions, func(has catalog.Permission) bool { return slices.Contains(c.remove, has) })
+		i.Permissions = catalog.Permit(i.Permissions, c.add, c.remove)
 		if c.description != nil {
 			i.Description = *c.description
 		}
@@ -125,6 +120,9 @@ func (p *params) permissions(users, groups, organizations, units string) []catal
 	for _, group := range p.list(groups) {
 		list = append(list, catalog.Permission{Group: group})
 	}
+	if organizations == "" {
+		return list
+	}
 	for _, arn := range p.list(organizations) {
 		list = append(list, catalog.Permission{Organization: arn})
 	}
@@ -163,15 +161,15 @@ func (s Service) mayShare(i catalog.Image, with []catalog.Permission) error {
 	}
 	for _, d := range i.Devices {
 		snapshot, _ := s.Catalog.Snapshot(s.Plan.Region, d.Snapshot)
-		switch {
-		case snapshot.Encrypted && public:
-			return invalid("InvalidParameter", "Encrypted snapshots can't be shared publicly: %s", d.Snapshot)
-		case snapshot.Encrypted && (snapshot.KMSKey == "" || strings.HasSuffix(snapshot.KMSKey, ":alias/aws/ebs")):
-			return invalid("InvalidParameter", "Snapshots encrypted with the AWS Managed CMK can't be shared. Specify another snapshot: %s", d.Snapshot)
+		if err := mayShareSnapshot(snapshot, with); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// ownKey tells whether a key is the one that AWS keeps for the account.
+func ownKey(arn string) bool { return arn == "" || strings.HasSuffix(arn, ":alias/aws/ebs") }
 
 // modify changes an image that is available.
 func (s Service) modify(id string, how func(*catalog.Image) error) error {

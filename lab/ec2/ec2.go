@@ -93,6 +93,10 @@ func publishing(name string) func(Service, *params) (any, error) {
 		return Service.copySnapshot
 	case "ModifyImageAttribute":
 		return Service.modifyImageAttribute
+	case "ModifySnapshotAttribute":
+		return Service.modifySnapshotAttribute
+	case "DescribeSnapshotAttribute":
+		return Service.describeSnapshotAttribute
 	case "DescribeImageAttribute":
 		return Service.describeImageAttribute
 	case "EnableImageDeprecation":
@@ -200,6 +204,8 @@ func explain(err error) (code, message string, status int) {
 		return told.Code, told.Message, told.Status
 	case errors.Is(err, wire.ErrThrottled):
 		return "RequestLimitExceeded", "Request limit exceeded.", http.StatusServiceUnavailable
+	case errors.Is(err, wire.ErrExhausted):
+		return "ResourceCountExceeded", "The number of resources of this kind has reached its limit.", http.StatusBadRequest
 	case errors.Is(err, wire.ErrDenied):
 		return "UnauthorizedOperation", "You are not authorized to perform this operation.", http.StatusForbidden
 	}

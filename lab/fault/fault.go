@@ -18,6 +18,7 @@ const (
 	Throttle Effect = "throttle" // refused: too many requests
 	Fail     Effect = "fail"     // refused with the service's own status 500
 	Deny     Effect = "deny"     // refused: not authorised
+	Exhaust  Effect = "exhaust"  // refused: a quota is used up
 	Lose     Effect = "lose"     // carried out, then the connection is reset instead of an answer
 	Delay    Effect = "delay"    // carried out after a while
 )
@@ -41,8 +42,8 @@ type Fault struct {
 // Check tells what is wrong with the fault.
 func (f Fault) Check() error {
 	switch {
-	case !slices.Contains([]Effect{Throttle, Fail, Deny, Lose, Delay}, f.Effect):
-		return fmt.Errorf("no effect %q: want throttle, fail, deny, lose or delay", f.Effect)
+	case !slices.Contains([]Effect{Throttle, Fail, Deny, Exhaust, Lose, Delay}, f.Effect):
+		return fmt.Errorf("no effect %q: want throttle, fail, deny, exhaust, lose or delay", f.Effect)
 	case f.After < 0 || f.Count < 0 || f.PerSecond < 0 || f.Wait < 0:
 		return fmt.Errorf("%s: a number is negative", f)
 	case f.Share < 0 || f.Share > 1:

@@ -67,8 +67,12 @@ func (p Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.WriteString(outside, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
 		return
 	}
-	// What the client sent right behind its request is in the buffer.
-	join(inside, outside, io.MultiReader(io.LimitReader(buffered, int64(buffered.Reader.Buffered())), outside))
+	// What the client sent right behind its request is in the buffer. The rest the kernel
+	// passes on by itself, as both sides are TCP.
+	if _, err := io.CopyN(inside, buffered, int64(buffered.Reader.Buffered())); err != nil {
+		return
+	}
+	join(inside, outside)
 }
 
 // resolve finds the address behind host:port, if it is one to lead to.
@@ -103,16 +107,16 @@ func (p Proxy) resolve(ctx context.Context, target string) (address netip.AddrPo
 }
 
 // join copies both ways until both sides have said all, or one fails.
-func join(inside, outside net.Conn, fromOutside io.Reader) {
+func join(inside, outside net.Conn) {
 	var both sync.WaitGroup
-	both.Go(func() { copyAndEnd(inside, fromOutside) })
+	both.Go(func() { copyAndEnd(inside, outside) })
 	both.Go(func() { copyAndEnd(outside, inside) })
 	both.Wait()
 }
 
 // copyAndEnd passes the end of the stream on, so that the other direction may go on. After
 // an error neither may.
-func copyAndEnd(to net.Conn, from io.Reader) {
+func copyAndEnd(to, from net.Conn) {
 	_, err := io.Copy(to, from)
 	half, ok := to.(interface{ CloseWrite() error })
 	if err != nil || !ok {

@@ -121,6 +121,8 @@ func explain(err error) (code, message string) {
 		return told.Code, told.Message
 	case errors.Is(err, wire.ErrThrottled):
 		return "ThrottlingException", "Rate exceeded"
+	case errors.Is(err, wire.ErrExhausted):
+		return "ParameterLimitExceeded", "The number of parameters has reached its limit."
 	case errors.Is(err, wire.ErrDenied):
 		return "AccessDeniedException", "Access denied"
 	case errors.As(err, &refused):

@@ -133,7 +133,7 @@ func explain(err error) (fault, int) {
 	switch {
 	case errors.As(err, &told):
 		return fault{"Sender", told.Code, told.Message}, told.Status
-	case errors.Is(err, wire.ErrThrottled):
+	case errors.Is(err, wire.ErrThrottled), errors.Is(err, wire.ErrExhausted):
 		return fault{"Sender", "Throttling", "Rate exceeded"}, http.StatusBadRequest
 	case errors.Is(err, wire.ErrDenied):
 		return fault{"Sender", "AccessDenied", "Access denied"}, http.StatusForbidden

@@ -59,6 +59,7 @@ func (e *Error) Error() string {
 var (
 	ErrThrottled = errors.New("throttled on demand")
 	ErrDenied    = errors.New("denied on demand")
+	ErrExhausted = errors.New("quota used up on demand")
 	errFailed    = errors.New("failed on demand")
 	errLost      = errors.New("answer lost on demand")
 )
@@ -129,6 +130,8 @@ func (e Endpoint) carryOut(ctx context.Context, service Service, call Call) (any
 			return nil, ErrThrottled
 		case fault.Deny:
 			return nil, ErrDenied
+		case fault.Exhaust:
+			return nil, ErrExhausted
 		case fault.Fail:
 			return nil, errFailed
 		case fault.Lose:
@@ -256,7 +259,7 @@ func (e Endpoint) log(call Call, err error) {
 	}
 	var told *Error
 	var refused *sigv4.Error
-	onDemand := errors.Is(err, ErrThrottled) || errors.Is(err, ErrDenied) || errors.Is(err, errFailed) || errors.Is(err, errLost)
+	onDemand := slices.ContainsFunc([]error{ErrThrottled, ErrDenied, ErrExhausted, errFailed, errLost}, func(e error) bool { return errors.Is(err, e) })
 	switch {
 	case err == nil:
 		e.Logger.Debug("answered", fields...)

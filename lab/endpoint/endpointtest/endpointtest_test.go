@@ -162,6 +162,8 @@ func TestFaultsComeOnDemandAndInTheServicesOwnWords(t *testing.T) {
 		{fault.Throttle, describe, "DescribeSnapshots", "RequestLimitExceeded"},
 		{fault.Deny, start, "StartSnapshot", "AccessDeniedException"},
 		{fault.Deny, describe, "DescribeSnapshots", "UnauthorizedOperation"},
+		{fault.Exhaust, start, "StartSnapshot", "ServiceQuotaExceededException"},
+		{fault.Exhaust, describe, "DescribeSnapshots", "ResourceCountExceeded"},
 		{fault.Fail, start, "StartSnapshot", "InternalServerException"},
 		{fault.Fail, describe, "DescribeSnapshots", "InternalError"},
 	}
@@ -174,8 +176,8 @@ func TestFaultsComeOnDemandAndInTheServicesOwnWords(t *testing.T) {
 			t.Errorf("after %s %s: %v", tt.effect, tt.action, err)
 		}
 	}
-	if n := e.Calls("StartSnapshot"); n != 6 {
-		t.Errorf("%d calls of StartSnapshot counted, want 6", n)
+	if n := e.Calls("StartSnapshot"); n != 8 {
+		t.Errorf("%d calls of StartSnapshot counted, want 8", n)
 	}
 	e.Fail(t, fault.Fault{Action: "DeleteSnapshot", Effect: fault.Lose, Count: 1})
 	id := e.Left()[0]
