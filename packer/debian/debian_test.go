@@ -68,7 +68,7 @@ func TestPackagesAreFetchedOnce(t *testing.T) {
 	p, q := archive.Add("one", "1", date), archive.Add("two", "2", date)
 	a, store := apt(t, archive), Store{Dir: filepath.Join(t.TempDir(), "debs")}
 	fetch := func() error {
-		return a.Fetch(t.Context(), store, []lock.Package{p, q}, func(s string) { t.Errorf("said %q", s) })
+		return a.Fetch(t.Context(), store, []lock.Package{p, q, p}, func(s string) { t.Errorf("said %q", s) })
 	}
 	if err := fetch(); err != nil {
 		t.Fatal(err)
@@ -77,6 +77,17 @@ func TestPackagesAreFetchedOnce(t *testing.T) {
 	archive.Serve(q.Path, nil)
 	if err := fetch(); err != nil {
 		t.Errorf("with all in the store: %v", err)
+	}
+	old := filepath.Join(store.Dir, partialPrefix+"killed")
+	if err := os.Mkdir(old, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(old, date, date); err != nil {
+		t.Fatal(err)
+	}
+	r := archive.Add("three", "3", date)
+	if err := a.Fetch(t.Context(), store, []lock.Package{r}, func(string) {}); err != nil {
+		t.Fatal(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(store.Dir, ".partial-*")); len(left) > 0 {
 		t.Errorf("left %v", left)

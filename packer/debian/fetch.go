@@ -25,7 +25,7 @@ var ErrVanished = errors.New("the archive no longer has it")
 // fetched; say hears of files there that were damaged. Every package that cannot be
 // fetched is named in the error.
 func (a Apt) Fetch(ctx context.Context, store Store, packages []lock.Package, say func(string)) error {
-	missing, damaged, err := store.Missing(ctx, packages)
+	missing, damaged, err := store.Missing(ctx, once(packages))
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,8 @@ func (a Apt) Fetch(ctx context.Context, store Store, packages []lock.Package, sa
 	if err := os.MkdirAll(store.Dir, 0o755); err != nil { //nolint:gosec // packages are no secret
 		return fmt.Errorf("fetch packages: %w", err)
 	}
-	partial, err := os.MkdirTemp(store.Dir, ".partial-")
+	store.removeStale()
+	partial, err := os.MkdirTemp(store.Dir, partialPrefix)
 	if err != nil {
 		return fmt.Errorf("fetch packages: %w", err)
 	}
@@ -66,6 +67,19 @@ func (a Apt) Fetch(ctx context.Context, store Store, packages []lock.Package, sa
 		errs = append(errs, store.Adopt(file, p))
 	}
 	return errors.Join(errs...)
+}
+
+// once leaves out what is there twice: the machine and the tools share packages.
+func once(packages []lock.Package) []lock.Package {
+	seen := map[string]bool{}
+	var list []lock.Package
+	for _, p := range packages {
+		if !seen[p.SHA256] {
+			seen[p.SHA256] = true
+			list = append(list, p)
+		}
+	}
+	return list
 }
 
 // failure is what apt said about a package that it could not fetch.

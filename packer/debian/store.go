@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -81,6 +82,21 @@ func (s Store) Adopt(file string, p lock.Package) error {
 		return fmt.Errorf("keep %s: %w", KeyOf(p), err)
 	}
 	return nil
+}
+
+const (
+	partialPrefix = ".partial-" // of a directory that packages are fetched into
+	stale         = 24 * time.Hour
+)
+
+// removeStale removes what a killed fetch has left.
+func (s Store) removeStale() {
+	dirs, _ := filepath.Glob(filepath.Join(s.Dir, partialPrefix+"*")) // the pattern is well-formed
+	for _, dir := range dirs {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > stale {
+			_ = os.RemoveAll(dir) // the next fetch tries again
+		}
+	}
 }
 
 func hashFile(name string) (string, error) {

@@ -44,7 +44,12 @@ other components and container images than the last; it writes a whole lock agai
 			return err
 		}
 		say := func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) }
-		fresh, err := c.refresh(cmd.Context(), old, say)
+		dir, err := os.MkdirTemp("", "ovenbird-refresh-")
+		if err != nil {
+			return fmt.Errorf("make a directory to work in: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		fresh, err := c.refresh(cmd.Context(), c.apt(dir), old, say)
 		if err != nil {
 			return fmt.Errorf("refresh %s: %w", args[0], err)
 		}
@@ -63,17 +68,11 @@ other components and container images than the last; it writes a whole lock agai
 }
 
 // refresh is what the lock would say today. Its packages are in the store afterwards.
-func (c *Config) refresh(ctx context.Context, old lock.Lock, say func(string)) (lock.Lock, error) {
-	dir, err := os.MkdirTemp("", "ovenbird-refresh-")
-	if err != nil {
-		return lock.Lock{}, err
-	}
-	defer os.RemoveAll(dir)
-	apt := c.apt(dir)
+func (c *Config) refresh(ctx context.Context, apt debian.Apt, old lock.Lock, say func(string)) (fresh lock.Lock, err error) {
 	if err := apt.Update(ctx); err != nil {
 		return lock.Lock{}, err
 	}
-	fresh := old
+	fresh = old
 	fresh.Plugin, fresh.Refreshed = plugin(), true
 	names := slices.Concat(machinePackages, old.Options.ExtraPackages)
 	if fresh.Machine, err = apt.Resolve(ctx, names); err != nil {
@@ -82,7 +81,7 @@ func (c *Config) refresh(ctx context.Context, old lock.Lock, say func(string)) (
 	if fresh.Tools, err = apt.Resolve(ctx, toolPackages); err != nil {
 		return lock.Lock{}, err
 	}
-	if fresh.Provisioned, err = c.refreshProvisioned(ctx, apt, names, old.Provisioned, fresh.Machine); err != nil {
+	if fresh.Provisioned, err = refreshProvisioned(ctx, apt, names, old.Provisioned, fresh.Machine); err != nil {
 		return lock.Lock{}, err
 	}
 	fresh.Removed = slices.DeleteFunc(slices.Clone(old.Removed), func(name string) bool {
@@ -94,13 +93,13 @@ func (c *Config) refresh(ctx context.Context, old lock.Lock, say func(string)) (
 	if err := apt.Fetch(ctx, c.store(), slices.Concat(fresh.Machine, fresh.Tools), say); err != nil {
 		return lock.Lock{}, err
 	}
-	fresh.Epoch, err = debian.WriteRepository(filepath.Join(dir, machineRepository), c.store(), fresh.Machine)
+	fresh.Epoch, err = debian.WriteRepository(filepath.Join(apt.Dir, machineRepository), c.store(), fresh.Machine)
 	return fresh, err
 }
 
 // refreshProvisioned chooses the provisioners' packages anew. Those of archives that the
 // provisioners have added themselves stay as they are: only a bake knows those.
-func (c *Config) refreshProvisioned(ctx context.Context, apt debian.Apt, names []string, old, machine []lock.Package) ([]lock.Package, error) {
+func refreshProvisioned(ctx context.Context, apt debian.Apt, names []string, old, machine []lock.Package) ([]lock.Package, error) {
 	var fresh []lock.Package
 	names = slices.Clone(names)
 	for _, p := range old {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/packer-plugin-sdk/multistep"
 
@@ -25,6 +26,8 @@ func (s *stepTools) Run(ctx context.Context, state multistep.StateBag) multistep
 	dir := toolsDirectory(s.config.CacheDirectory, s.lock.Tools)
 	s.tools = tree.Tree{Dir: dir, Epoch: s.epoch}
 	if _, err := os.Stat(dir); err == nil {
+		now := time.Now()
+		_ = os.Chtimes(dir, now, now) // in use; see removeUnused
 		return multistep.ActionContinue
 	}
 	return s.step(state, "Laying out the tools that make a disk ("+strings.Join(toolPackages, ", ")+")", func() error {
@@ -47,6 +50,7 @@ func (s *stepTools) make(ctx context.Context, dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
+	s.removeUnused(parent)
 	partial := filepath.Join(parent, ".partial")
 	s.removeAll(partial)
 	defer s.removeAll(partial)
@@ -73,6 +77,19 @@ func (s *stepTools) make(ctx context.Context, dir string) error {
 		return fmt.Errorf("keep the tools: %w", err)
 	}
 	return nil
+}
+
+// unused is how long a tree may lie there that no build has used.
+const unused = 30 * 24 * time.Hour
+
+// removeUnused makes room: each update of a tool makes another tree.
+func (b *bake) removeUnused(parent string) {
+	trees, _ := filepath.Glob(filepath.Join(parent, suite+"-*")) // the pattern is well-formed
+	for _, dir := range trees {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > unused {
+			b.removeAll(dir)
+		}
+	}
 }
 
 // toolsDirectory names the tree by everything that it is made from.

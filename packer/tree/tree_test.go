@@ -324,3 +324,18 @@ func TestAClosedCommunicatorEndsCommandsAndRefusesMore(t *testing.T) {
 		t.Errorf("a closed communicator answered %v", err)
 	}
 }
+
+func TestACommandSeesTheTreesBindsAndItsDate(t *testing.T) {
+	tree, shared := smallTree(t), t.TempDir()
+	tree.Binds, tree.Epoch = []Bind{{Source: shared, Target: "/run/a/b"}}, time.Unix(1700000000, 0)
+	cmd := tree.Command(t.Context(), nil, "sh", "-c", `echo "$SOURCE_DATE_EPOCH $TZ $LC_ALL" >/run/a/b/file`)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got, _ := os.ReadFile(filepath.Join(shared, "file")); string(got) != "1700000000 UTC C.UTF-8\n" {
+		t.Errorf("the command wrote %q", got)
+	}
+	if left := mounts(t, tree.Dir); len(left) > 0 {
+		t.Errorf("mounts are left: %v", left)
+	}
+}
