@@ -7,6 +7,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -26,6 +27,9 @@ var debianPackages = []string{
 	"iptables", "kmod", "mount", "nftables", "systemd-resolved", "util-linux",
 }
 
+// DebianPackages are what ovenbird-node installs where they are missing.
+func DebianPackages() []string { return slices.Clone(debianPackages) }
+
 // Provisioner makes a node as its template says. It is a packer.Provisioner.
 type Provisioner struct{ config Config }
 
@@ -36,22 +40,19 @@ func (p *Provisioner) ConfigSpec() hcldec.ObjectSpec { return p.config.FlatMapst
 func (p *Provisioner) Prepare(raws ...any) error { return p.config.prepare(raws...) }
 
 // Provision makes the machine a node.
-func (p *Provisioner) Provision(ctx context.Context, ui packersdk.Ui, comm packersdk.Communicator, _ map[string]any) error {
+func (p *Provisioner) Provision(ctx context.Context, ui packersdk.Ui, comm packersdk.Communicator, _ map[string]any) (err error) {
 	machine := remote{comm: comm, stage: "/tmp/ovenbird-node-" + uuid.NewString()}
 	if _, err := machine.run(ctx, "mkdir", "mkdir -m 700 "+quote(machine.stage)); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, machine.clean(ctx)) }()
 	if err := p.prepareMachine(ctx, ui, &machine); err != nil {
 		return err
 	}
 	if err := p.install(ctx, ui, machine); err != nil {
 		return err
 	}
-	if err := p.importImages(ctx, ui, machine); err != nil {
-		return err
-	}
-	_, err := machine.run(ctx, "rm", machine.root+"rm -rf "+quote(machine.stage))
-	return err
+	return p.importImages(ctx, ui, machine)
 }
 
 // prepareMachine finds out what the machine is and installs the packages it lacks.
@@ -68,6 +69,9 @@ func (p *Provisioner) prepareMachine(ctx context.Context, ui packersdk.Ui, machi
 		return err
 	}
 	if !facts.root {
+		if _, err := machine.run(ctx, "sudo", "sudo -n true"); err != nil {
+			return fmt.Errorf("%w; let the user that logs in use sudo without a password, or log in as root", err)
+		}
 		machine.root = "sudo -n "
 	}
 	if len(facts.missing) == 0 {

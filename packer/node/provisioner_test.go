@@ -142,7 +142,7 @@ func TestAMachineBecomesANode(t *testing.T) {
 			"mkdir -m 700 STAGE", check, "sh install.sh STAGE", "sh parts.sh STAGE", "sh import.sh STAGE", "rm -rf STAGE",
 		}},
 		{"as another user, without some packages", "1000\nx86_64\ndebian 13\nconntrack\nnftables\n", []string{
-			"mkdir -m 700 STAGE", check, "sudo -n sh packages.sh conntrack nftables", "sudo -n sh install.sh STAGE",
+			"mkdir -m 700 STAGE", check, "sudo -n true", "sudo -n sh packages.sh conntrack nftables", "sudo -n sh install.sh STAGE",
 			"sudo -n sh parts.sh STAGE", "sudo -n sh import.sh STAGE", "sudo -n rm -rf STAGE",
 		}},
 	} {
@@ -233,6 +233,9 @@ func TestAFailingScriptEndsTheBuildWithWhatItSaid(t *testing.T) {
 		if err := provision(t.Context(), t, m); err == nil || !strings.Contains(err.Error(), script+" went wrong") {
 			t.Errorf("%s: the error is %v", script, err)
 		}
+		if last := m.commands[len(m.commands)-1]; last != "rm -rf STAGE" {
+			t.Errorf("%s: the last command is %q, which leaves the staging directory", script, last)
+		}
 	}
 }
 
@@ -269,6 +272,22 @@ func TestACancelledBuildDoesNotWaitForTheMachine(t *testing.T) {
 	}()
 	if err := provision(ctx, t, m); !errors.Is(err, context.Canceled) {
 		t.Errorf("the error is %v", err)
+	}
+	if last := m.commands[len(m.commands)-1]; last != "rm -rf STAGE" {
+		t.Errorf("the last command is %q, which leaves the staging directory", last)
+	}
+}
+
+func TestAUserWithoutSudoIsToldWhatIsMissing(t *testing.T) {
+	m := newMachine(t)
+	m.facts, m.fail = "1000\nx86_64\ndebian 13\n", "sudo"
+	err := provision(t.Context(), t, m)
+	if err == nil || !strings.Contains(err.Error(), "sudo without a password") {
+		t.Errorf("the error is %v", err)
+	}
+	// Not with sudo, which it has not: the directory is its own so far.
+	if last := m.commands[len(m.commands)-1]; last != "rm -rf STAGE" {
+		t.Errorf("the last command is %q", last)
 	}
 }
 

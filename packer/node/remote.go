@@ -10,6 +10,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 )
@@ -22,6 +23,18 @@ type remote struct {
 	comm  packersdk.Communicator
 	stage string // a directory of ours on it
 	root  string // what to put before a command that needs root
+}
+
+// cleanLimit bounds the removal of the staging directory.
+const cleanLimit = 30 * time.Second
+
+// clean removes the staging directory, also after a failure and when the build is
+// cancelled: not every builder throws the machine away then.
+func (r remote) clean(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
+	defer cancel()
+	_, err := r.run(ctx, "rm", r.root+"rm -rf "+quote(r.stage))
+	return err
 }
 
 // script runs one of our scripts there. A failure carries the end of what it said.

@@ -2,6 +2,7 @@
 # pinned against kubelet's garbage collection (nothing could pull them again), and without
 # the layers that they were unpacked from.
 set -eu
+umask 022
 stage=$1
 run=$(mktemp -d /run/ovenbird-import.XXXXXX)
 socket=$run/containerd.sock

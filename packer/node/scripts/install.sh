@@ -1,5 +1,6 @@
 # Install the node's files.
 set -eu
+umask 022
 stage=$1
 tar -C / --no-overwrite-dir --numeric-owner -xpf "$stage/payload.tar"
 rm "$stage/payload.tar"
