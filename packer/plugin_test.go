@@ -81,7 +81,7 @@ func laidOut(t *testing.T) []string {
 
 func TestPackerTakesThePluginAndTheTemplateOffline(t *testing.T) {
 	program, env, vars := packer(t), install(t), laidOut(t)
-	const template = "templates/node.pkr.hcl"
+	const template, ami = "templates/node.pkr.hcl", "templates/node-ami.pkr.hcl"
 	for _, test := range []struct {
 		name string
 		args []string
@@ -94,7 +94,8 @@ func TestPackerTakesThePluginAndTheTemplateOffline(t *testing.T) {
 		{"an unknown Kubernetes version", append([]string{"validate", "-evaluate-datasources", "-var", "kubernetes_version=1.2.3"}, append(vars, template)...), `kubernetes_version: this plugin pins no Kubernetes "1.2.3"; there is version 1.37.2`},
 		{"an unknown channel", append([]string{"validate", "-evaluate-datasources", "-var", "channel=edge"}, append(vars, template)...), `channel: there is no channel "edge"`},
 		{"a wrong size", append([]string{"validate", "-var", "disk_size=6GB"}, append(vars, template)...), `disk_size: "6GB" is not a size`},
-		{"a template that is formatted", []string{"fmt", "-check", template}, ""},
+		{"the template of an AMI", append([]string{"validate"}, append(vars, ami)...), ""},
+		{"a template that is formatted", []string{"fmt", "-check", "templates"}, ""},
 	} {
 		// Packer speaks to plugins in one of two encodings.
 		for _, gob := range []string{"0", "1"} {

@@ -88,6 +88,7 @@ func TestOneMachine(t *testing.T) {
 	t.Run("a pod in a user namespace owns its files", func(t *testing.T) { checkUserNamespace(t, l, client, second) })
 	t.Run("a node that asks for another's name is refused", func(t *testing.T) { checkForeignNames(ctx, t, l, first, second) })
 	t.Run("a flipped bit in the root stops the boot", func(t *testing.T) { checkTampering(t, l) })
+	t.Run("a published AMI boots in Secure Boot, and not with another's keys", func(t *testing.T) { checkAMI(ctx, t, l) })
 	t.Run("a deleted cluster leaves no process and no file", func(t *testing.T) { checkDelete(t, l) })
 	t.Run("down leaves nothing", func(t *testing.T) {
 		l.down(t)
