@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/ovenbird-dev/ovenbird/internal/uefivars"
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint/endpointtest"
 )
 
@@ -106,8 +107,12 @@ func expect(t *testing.T, what string, err error, want string) {
 func TestAnImageIsDescribedAsItWasRegistered(t *testing.T) {
 	a := newAccount(t)
 	snapshot := a.snapshot(t)
+	uefiData, err := uefivars.Encode([]uefivars.Variable{{Name: "db", Data: []byte("certificate")}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	id := a.register(t, "node (1.37) [x86_64]", snapshot, func(in *ec2.RegisterImageInput) {
-		in.TpmSupport, in.ImdsSupport, in.UefiData = types.TpmSupportValuesV20, types.ImdsSupportValuesV20, aws.String("QU1aTlVFRkkAAAAA")
+		in.TpmSupport, in.ImdsSupport, in.UefiData = types.TpmSupportValuesV20, types.ImdsSupportValuesV20, &uefiData
 		in.Description, in.BlockDeviceMappings[0].Ebs.VolumeSize = aws.String("a node"), aws.Int32(8)
 		in.TagSpecifications = []types.TagSpecification{{ResourceType: types.ResourceTypeImage, Tags: []types.Tag{{Key: aws.String("content"), Value: aws.String("abc")}}}}
 	})
@@ -121,7 +126,7 @@ func TestAnImageIsDescribedAsItWasRegistered(t *testing.T) {
 		t.Errorf("described as\n%s, want\n%s", said, want)
 	}
 	data, err := a.ec2.DescribeImageAttribute(t.Context(), &ec2.DescribeImageAttributeInput{ImageId: &id, Attribute: "uefiData"})
-	if err != nil || *data.UefiData.Value != "QU1aTlVFRkkAAAAA" {
+	if err != nil || *data.UefiData.Value != uefiData {
 		t.Errorf("UEFI data: %v, %v", data, err)
 	}
 	for _, tt := range []struct {
@@ -159,6 +164,7 @@ func TestImagesThatCannotBootAreNotRegistered(t *testing.T) {
 		{"paravirtual", "InvalidParameterCombination", order("one", snapshot, func(in *ec2.RegisterImageInput) { in.VirtualizationType = nil })},
 		{"a TPM without UEFI", "InvalidParameterCombination", order("one", snapshot, func(in *ec2.RegisterImageInput) { in.BootMode, in.TpmSupport = "", types.TpmSupportValuesV20 })},
 		{"UEFI data that is none", "InvalidParameterValue", order("one", snapshot, func(in *ec2.RegisterImageInput) { in.UefiData = aws.String("AAAA") })},
+		{"UEFI data with a wrong checksum", "InvalidParameterValue", order("one", snapshot, func(in *ec2.RegisterImageInput) { in.UefiData = aws.String("QU1aTlVFRkkAAAAB") })},
 		{"tags for an instance", "InvalidParameterValue", order("one", snapshot, func(in *ec2.RegisterImageInput) {
 			in.TagSpecifications = []types.TagSpecification{{ResourceType: types.ResourceTypeInstance, Tags: []types.Tag{{Key: aws.String("a"), Value: aws.String("b")}}}}
 		})},

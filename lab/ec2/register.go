@@ -1,18 +1,19 @@
 package ec2
 
 import (
-	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/xml"
 	"errors"
+	"hash/crc32"
 	"regexp"
 	"slices"
 
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 )
 
-// maxUEFIData is the most that RegisterImage takes, in bytes of base64.
-const maxUEFIData = 64 << 10
+// maxUEFIData is the most that RegisterImage takes, in characters of base64.
+const maxUEFIData = 64000
 
 // What a gp3 volume does, in operations and MiB a second.
 const (
@@ -114,12 +115,20 @@ func uefiData(p *params, bootMode string) []byte {
 	switch {
 	case len(text) > maxUEFIData:
 		p.fail(invalid("InvalidParameterValue", "UefiData holds at most %d bytes", maxUEFIData))
-	case err != nil || !bytes.HasPrefix(data, []byte(uefiMagic)):
+	case err != nil || !isVariableStore(data):
 		p.fail(invalid("InvalidParameterValue", "UefiData is not the base64 of a UEFI variable store"))
 	case bootMode != "uefi" && bootMode != "uefi-preferred":
 		p.fail(invalid("InvalidParameterCombination", "UefiData requires the boot mode uefi or uefi-preferred"))
 	}
 	return data
+}
+
+// isVariableStore tells whether data is a variable store that arrived whole: eight letters,
+// and the CRC-32C of what follows it.
+func isVariableStore(data []byte) bool {
+	const header = len(uefiMagic) + 4
+	return len(data) >= header && string(data[:len(uefiMagic)]) == uefiMagic &&
+		binary.LittleEndian.Uint32(data[len(uefiMagic):]) == crc32.Checksum(data[header:], crc32.MakeTable(crc32.Castagnoli))
 }
 
 // devices reads the block device mapping: the root volume, as the lab's instances have no

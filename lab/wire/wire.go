@@ -124,7 +124,11 @@ func (e Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // carryOut does what the call asks for, as far as the faults let it.
 func (e Endpoint) carryOut(ctx context.Context, service Service, call Call) (any, error) {
 	lost := false
-	for _, f := range e.Faults.Strike(call.Action) {
+	var faults []fault.Fault
+	if call.Action != "" {
+		faults = e.Faults.Strike(call.Action)
+	}
+	for _, f := range faults {
 		switch f.Effect {
 		case fault.Throttle:
 			return nil, ErrThrottled

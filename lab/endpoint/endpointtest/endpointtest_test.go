@@ -75,7 +75,7 @@ func holds(path string, blocks map[int64][]byte) error {
 }
 
 func TestWhatIsUploadedBecomesAnImageThatInstancesStartFrom(t *testing.T) {
-	e := endpointtest.Start(t, endpointtest.After(500*time.Millisecond, time.Second))
+	e := endpointtest.Start(t, endpointtest.After(time.Second, 2*time.Second))
 	ctx, volumes, machines := t.Context(), ebs.NewFromConfig(once(e.Config())), ec2.NewFromConfig(e.Config())
 	started, err := volumes.StartSnapshot(ctx, &ebs.StartSnapshotInput{
 		VolumeSize: aws.Int64(1), Description: aws.String("a disk"), Tags: []ebstypes.Tag{{Key: aws.String("a"), Value: aws.String("b")}},
