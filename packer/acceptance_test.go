@@ -321,6 +321,9 @@ func signAndExcept(t *testing.T, template string) string {
 }
 
 func TestTheBakedImageIsWhatItIsSaidToBe(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads a disk twice")
+	}
 	const image = "../.ovenbird/image"
 	if _, err := os.Stat(filepath.Join(image, "provenance.json")); err != nil {
 		t.Skip("there is no baked image; run make image")

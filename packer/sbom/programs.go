@@ -32,6 +32,17 @@ type module struct {
 // while an image is baked, and below /usr in a verified image.
 var layerPath = regexp.MustCompile(`^/(?:var/lib/containerd/io\.containerd\.snapshotter\.v1\.overlayfs/snapshots|usr/lib/ovenbird/layers)/([0-9]+)/fs(/.*)$`)
 
+var layerName = regexp.MustCompile(`^container layer ([0-9]+): /(.*)$`)
+
+// Location is where in a verified image a program lies that the document has a name for,
+// relative to the root. The layers of container images have moved there as it was packed.
+func Location(name string) string {
+	if found := layerName.FindStringSubmatch(name); found != nil {
+		return "usr/lib/ovenbird/layers/" + found[1] + "/fs/" + found[2]
+	}
+	return strings.TrimPrefix(name, "/")
+}
+
 // findPrograms reads every Go program below root, in the order of their paths.
 func findPrograms(root string) ([]program, error) {
 	var programs []program

@@ -130,6 +130,9 @@ func TestGoProgramsAreListedWithTheirModules(t *testing.T) {
 	document, _ := read(t, fixture(t))
 	for _, name := range []string{"/usr/bin/agent", "container layer 3: /app"} {
 		p := find(t, document, name)
+		if at := Location(name); at != layer && at != "usr/bin/agent" {
+			t.Errorf("%s is said to lie at %s", name, at)
+		}
 		var urls []string
 		for _, r := range document.Relationships {
 			if r.RefA.ElementRefID != p.PackageSPDXIdentifier {

@@ -128,7 +128,11 @@ func (v *verification) checkSBOM(context.Context) (string, error) {
 	}
 	listed := map[string]bool{}
 	debian := 0
+	v.listed = map[string]string{}
 	for _, p := range list.Packages {
+		if p.PackageFileName != "" && len(p.PackageChecksums) > 0 {
+			v.listed[p.PackageFileName] = p.PackageChecksums[0].Value
+		}
 		for _, r := range p.PackageExternalReferences {
 			listed[r.Locator] = true
 			if strings.HasPrefix(r.Locator, "pkg:deb/") {
@@ -190,32 +194,55 @@ func (v *verification) checkDocuments(context.Context) (string, error) {
 	return strings.Join(same, " and ") + " as beside the disk, and provenance of them", nil
 }
 
-// checkPrograms holds the programs of the components against the lock.
+// checkPrograms holds the programs of the components against the lock, and those that the
+// SBOM lists, in container images too, against that.
 func (v *verification) checkPrograms(ctx context.Context) (string, error) {
 	if v.root == nil {
 		return "", skip("the root file system cannot be read")
 	}
-	if v.lock == nil {
-		return "", skip("there is no lock that says what they must be")
+	if v.layout.hashes.size == 0 {
+		// go-diskfs takes files with holes for shorter ones, so that it cannot tell.
+		return "", skip("they lie in an ext4 root: only the SHA-256 of the whole disk vouches for them")
 	}
-	programs := map[string]string{}
-	for _, c := range v.lock.Components {
-		for _, p := range c.Programs {
-			if p.Path != "" {
-				programs[p.Path] = p.SHA256
+	if v.lock == nil && v.listed == nil {
+		return "", skip("there is no lock and no SBOM that say what they must be")
+	}
+	locked := 0
+	if v.lock != nil {
+		for _, c := range v.lock.Components {
+			for _, p := range c.Programs {
+				if p.Path == "" {
+					continue
+				}
+				locked++
+				if err := v.checkProgram(ctx, p.Path, p.SHA256, "the lock"); err != nil {
+					return "", err
+				}
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(programs)) {
-		got, err := v.hashInside(ctx, name)
-		if err != nil {
+	for _, name := range slices.Sorted(maps.Keys(v.listed)) {
+		if err := v.checkProgram(ctx, name, v.listed[name], "the SBOM"); err != nil {
 			return "", err
 		}
-		if got != programs[name] {
-			return "", fault{fmt.Sprintf("%s in the image has the SHA-256 %s, and the lock says %s", name, got, programs[name]), bakeAgain}
-		}
 	}
-	return fmt.Sprintf("%d, each as in the lock", len(programs)), nil
+	return fmt.Sprintf("%d of the lock and %d of the SBOM, each as said there", locked, len(v.listed)), nil
+}
+
+// checkProgram holds a program against a hash that a document has for it.
+func (v *verification) checkProgram(ctx context.Context, name, want, document string) error {
+	at := sbom.Location(name)
+	got, err := v.hashInside(ctx, at)
+	if missing := new(fs.PathError); errors.As(err, &missing) {
+		return fault{fmt.Sprintf("the image has no %s, which %s names: %v", name, document, err), bakeAgain}
+	}
+	if err != nil {
+		return fmt.Errorf("read /%s in the image: %w", at, err)
+	}
+	if got != want {
+		return fault{fmt.Sprintf("%s in the image has the SHA-256 %s, and %s says %s", name, got, document, want), bakeAgain}
+	}
+	return nil
 }
 
 // inside reads a file of the image.
@@ -232,17 +259,22 @@ func (v *verification) inside(name string) ([]byte, error) {
 	return text, nil
 }
 
+// hashInside hashes a file of the image, each once.
 func (v *verification) hashInside(ctx context.Context, name string) (string, error) {
-	f, err := v.root.Open(strings.TrimPrefix(name, "/"))
+	if sum, ok := v.hashed[name]; ok {
+		return sum, nil
+	}
+	f, err := v.root.Open(name)
 	if err != nil {
-		return "", fault{fmt.Sprintf("the image has no %s, which the lock names: %v", name, err), bakeAgain}
+		return "", err
 	}
 	defer f.Close()
 	hash := sha256.New()
 	if _, err := io.CopyBuffer(hash, reader{ctx, f}, make([]byte, 1<<20)); err != nil {
-		return "", fmt.Errorf("read %s in the image: %w", name, err)
+		return "", err
 	}
-	return hex.EncodeToString(hash.Sum(nil)), nil
+	v.hashed[name] = hex.EncodeToString(hash.Sum(nil))
+	return v.hashed[name], nil
 }
 
 // reader stops when its context ends.

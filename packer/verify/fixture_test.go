@@ -33,9 +33,9 @@ const mib = int64(1) << 20
 // Where the parts of a fixture's disk lie.
 const (
 	espStart, espSize     = mib, 40 * mib
-	rootStart, rootSize   = espStart + espSize, 4 * mib
+	rootStart, rootSize   = espStart + espSize, 24 * mib
 	hashStart, hashSize   = rootStart + rootSize, mib
-	varStart, varSize     = hashStart + hashSize, 2 * mib
+	varStart, varSize     = hashStart + hashSize, 8 * mib
 	fixtureSize           = varStart + varSize + mib
 	fixtureProgram        = "usr/bin/kubelet"
 	fixtureProgramContent = "a program that is read in several extents, "
@@ -80,6 +80,12 @@ func bake(t *testing.T, rootFilesystem string) *baked {
 	b.key, b.pub = newKey(t)
 	content := strings.Repeat(fixtureProgramContent, 20_000)
 	write(t, filepath.Join(b.tree, fixtureProgram), []byte(content))
+	self, err := os.Executable() // a Go program that the SBOM lists, in a container image
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := map[string]string{"verity": "usr/lib/ovenbird/layers", "ext4": "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"}[rootFilesystem]
+	write(t, filepath.Join(b.tree, layer, "1/fs/app"), read(t, self))
 	sum := strings.Repeat("5a", 32)
 	debian := lock.Package{Name: "tool", Version: "1.0-1", Architecture: "amd64", Source: "tool", SourceVersion: "1.0-1", SHA256: sum, Size: 1, Archive: "debian", Path: "pool/tool.deb"}
 	b.lock = lock.Lock{

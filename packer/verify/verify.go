@@ -67,9 +67,11 @@ type verification struct {
 	statement attest.Statement
 	documents map[string][]byte // beside the disk, by name; those that the provenance vouches for
 	lock      *lock.Lock        // beside the disk; nil when there is none that can be trusted
+	listed    map[string]string // the programs that the SBOM lists, and their SHA-256
 	layout    *diskLayout       // nil when there is none
 	kernel    *kernel           // nil when there is none
 	root      fs.FS             // nil when it cannot be read
+	hashed    map[string]string // SHA-256 of files in it
 }
 
 // Run verifies a disk; tell hears of each check as it is made. An error means that there is
@@ -87,7 +89,7 @@ func Run(ctx context.Context, o Options, tell func(Check)) (Report, error) {
 	if !info.Mode().IsRegular() {
 		return Report{}, fmt.Errorf("open the disk: %s is not a file", o.Disk)
 	}
-	v := &verification{Options: o, disk: disk, size: info.Size(), documents: map[string][]byte{}}
+	v := &verification{Options: o, disk: disk, size: info.Size(), documents: map[string][]byte{}, hashed: map[string]string{}}
 	report := Report{Disk: o.Disk, OK: true}
 	for _, c := range []struct {
 		name string
