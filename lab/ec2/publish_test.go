@@ -48,14 +48,21 @@ func (a account) snapshot(t *testing.T, change ...func(*ebs.StartSnapshotInput))
 	if err == nil {
 		_, err = client.CompleteSnapshot(t.Context(), &ebs.CompleteSnapshotInput{SnapshotId: out.SnapshotId, ChangedBlocksCount: aws.Int32(0)})
 	}
-	if err == nil {
-		err = ec2.NewSnapshotCompletedWaiter(a.ec2).Wait(t.Context(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{*out.SnapshotId}}, time.Minute,
-			func(o *ec2.SnapshotCompletedWaiterOptions) { o.MinDelay, o.MaxDelay = time.Millisecond, time.Second })
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.completed(t, *out.SnapshotId)
 	return *out.SnapshotId
+}
+
+// completed waits until a snapshot is.
+func (a account) completed(t *testing.T, id string) {
+	t.Helper()
+	err := ec2.NewSnapshotCompletedWaiter(a.ec2).Wait(t.Context(), &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}}, time.Minute,
+		func(o *ec2.SnapshotCompletedWaiterOptions) { o.MinDelay, o.MaxDelay = time.Millisecond, time.Second })
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func order(name, snapshot string, change ...func(*ec2.RegisterImageInput)) *ec2.RegisterImageInput {
@@ -261,17 +268,29 @@ func TestASnapshotIsCopiedWithPermissionOfItsRegion(t *testing.T) {
 }
 
 func TestAnImageIsPendingAtFirstAndCanBeUsedOnlyThen(t *testing.T) {
-	a := newAccount(t, endpointtest.After(0, 300*time.Millisecond))
-	snapshot := a.snapshot(t)
-	id := a.register(t, "image", snapshot)
+	var c endpointtest.Clock
+	a := newAccount(t, endpointtest.After(0, time.Minute), endpointtest.By(&c))
+	volumes := ebs.NewFromConfig(a.Config())
+	started, err := volumes.StartSnapshot(t.Context(), &ebs.StartSnapshotInput{VolumeSize: aws.Int64(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := volumes.CompleteSnapshot(t.Context(), &ebs.CompleteSnapshotInput{SnapshotId: started.SnapshotId, ChangedBlocksCount: aws.Int32(0)}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.ec2.RegisterImage(t.Context(), order("image", *started.SnapshotId))
+	expect(t, "an image of a pending snapshot", err, "IncorrectState")
+	c.Advance(time.Minute)
+	a.completed(t, *started.SnapshotId)
+	id := a.register(t, "image", *started.SnapshotId)
 	if got := image(t, a.ec2, id); got.State != types.ImageStatePending {
 		t.Errorf("the image is %s at once", got.State)
 	}
-	_, err := a.away.CopyImage(t.Context(), &ec2.CopyImageInput{Name: aws.String("copy"), SourceImageId: &id, SourceRegion: aws.String(home)})
+	_, err = a.away.CopyImage(t.Context(), &ec2.CopyImageInput{Name: aws.String("copy"), SourceImageId: &id, SourceRegion: aws.String(home)})
 	expect(t, "a copy", err, "InvalidAMIID.Unavailable")
-	if err := ec2.NewImageAvailableWaiter(a.ec2).Wait(t.Context(), &ec2.DescribeImagesInput{ImageIds: []string{id}}, time.Minute,
-		func(o *ec2.ImageAvailableWaiterOptions) { o.MinDelay, o.MaxDelay = time.Millisecond, time.Second }); err != nil {
-		t.Error(err)
+	c.Advance(time.Minute)
+	if got := image(t, a.ec2, id); got.State != types.ImageStateAvailable {
+		t.Errorf("the image is %s after its time", got.State)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +74,7 @@ type Option func(*settings)
 type settings struct {
 	dir    string
 	delays catalog.Delays
+	now    func() time.Time
 	logger *zap.Logger
 }
 
@@ -85,13 +87,26 @@ func After(appear, settle time.Duration) Option {
 	return func(s *settings) { s.delays = catalog.Delays{Appear: appear, Settle: settle} }
 }
 
+// Clock runs ahead of the real time as far as a test moves it: five minutes at most, or the
+// services take no signature any more.
+type Clock struct{ ahead atomic.Int64 }
+
+// Now is the time.
+func (c *Clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+// Advance moves it.
+func (c *Clock) Advance(by time.Duration) { c.ahead.Add(int64(by)) }
+
+// By sets the services' clock.
+func By(c *Clock) Option { return func(s *settings) { s.now = c.Now } }
+
 // Quiet writes no log. The log of each call costs more than a block does.
 func Quiet() Option { return func(s *settings) { s.logger = zap.NewNop() } }
 
 // Start runs an endpoint until the test ends.
 func Start(t testing.TB, options ...Option) *Endpoint {
 	t.Helper()
-	s := settings{delays: catalog.Delays{Appear: 20 * time.Millisecond, Settle: 50 * time.Millisecond}}
+	s := settings{now: time.Now, delays: catalog.Delays{Appear: 20 * time.Millisecond, Settle: 50 * time.Millisecond}}
 	for _, o := range options {
 		o(&s)
 	}
@@ -103,18 +118,18 @@ func Start(t testing.TB, options ...Option) *Endpoint {
 	}
 	plan := vpc.Default()
 	c, err := catalog.Open(catalog.Options{
-		Dir: s.dir, Account: plan.Account, Regions: plan.Regions(), Delays: s.delays, Now: time.Now, Logger: s.logger,
+		Dir: s.dir, Account: plan.Account, Regions: plan.Regions(), Delays: s.delays, Now: s.now, Logger: s.logger,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := &ssm.Store{Path: filepath.Join(s.dir, "parameters.json"), Catalog: c, Now: time.Now}
+	store := &ssm.Store{Path: filepath.Join(s.dir, "parameters.json"), Catalog: c, Now: s.now}
 	if err := store.Open(); err != nil {
 		t.Fatal(err)
 	}
 	e := &Endpoint{Account: plan.Account, Regions: plan.Regions(), Catalog: c, Faults: &fault.Set{}, puts: map[string]map[int]int{}}
 	server := httptest.NewTLSServer(endpoint.New(endpoint.Options{
-		Plan: plan, Fleet: noFleet{}, Catalog: c, Store: store, Now: time.Now, Logger: s.logger, Faults: e.Faults, Seen: e.see,
+		Plan: plan, Fleet: noFleet{}, Catalog: c, Store: store, Now: s.now, Logger: s.logger, Faults: e.Faults, Seen: e.see,
 		Keys: keys{
 			adminKey: {AccessKeyID: adminKey, SecretAccessKey: adminSecret, ARN: plan.IAM("user/admin")},
 			roleKey:  {AccessKeyID: roleKey, SecretAccessKey: roleSecret, SessionToken: roleToken, ARN: plan.AssumedRole("node", "i-0123456789abcdef0")},
