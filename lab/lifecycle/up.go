@@ -14,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"github.com/ovenbird-dev/ovenbird/lab/access"
+	"github.com/ovenbird-dev/ovenbird/lab/control"
 	"github.com/ovenbird-dev/ovenbird/lab/dnsmasq"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
@@ -298,7 +299,12 @@ func (u *up) daemonAnswers(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	return access.Check(ctx, u.Dir, u.lab, u.Plan)
+	if err := access.Check(ctx, u.Dir, u.lab, u.Plan); err != nil {
+		return err
+	}
+	// A daemon of an earlier release has no control socket.
+	_, err := control.Client(u.Dir.Control()).State(ctx)
+	return err
 }
 
 // owner is what marks a namespace as the lab's; an interface's alias holds 255 bytes.
