@@ -18,6 +18,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/packer/ami/blocks"
 	"github.com/ovenbird-dev/ovenbird/packer/ami/journal"
+	"github.com/ovenbird-dev/ovenbird/packer/ami/retry"
 )
 
 // build is one run of the post-processor.
@@ -173,7 +174,7 @@ func (b *build) nameIsFree(ctx context.Context) error {
 // clear removes what the build has made, also when it was cancelled.
 func (b *build) clear(ctx context.Context) error {
 	if len(b.journal.Resources()) == 0 {
-		return errors.Join(b.journal.Remove(), b.store.forget(b.blocks))
+		return errors.Join(b.journal.Remove(), b.store.forget(b.blocks.Path))
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), clearing)
 	defer cancel()
@@ -181,7 +182,15 @@ func (b *build) clear(ctx context.Context) error {
 	if err := b.undo(ctx); err != nil {
 		return errors.Join(fmt.Errorf("%w; run `ovenbird-image sweep --region %s` to try again", err, b.home.name), b.journal.Close())
 	}
-	return errors.Join(b.journal.Remove(), b.store.forget(b.blocks))
+	return errors.Join(b.journal.Remove(), b.store.forget(b.blocks.Path))
+}
+
+// refused drops a resource that AWS has plainly refused to make: nobody need look for it.
+func (b *build) refused(r journal.Resource, err error) error {
+	if retry.Code(err) == "" || retry.Classify(err) != retry.Permanent {
+		return err
+	}
+	return errors.Join(err, b.journal.Gone(r))
 }
 
 func (b *build) undo(ctx context.Context) error {

@@ -59,7 +59,7 @@ func (r *region) parameter(ctx context.Context, name string) (*string, error) {
 // putParameter sets a parameter to an image and waits until it is in effect: SSM looks for
 // the image after it has answered, and drops a value that it does not find.
 func (r *region) putParameter(ctx context.Context, name, image string) error {
-	_, err := call(ctx, r, r.ssm.PutParameter, &ssm.PutParameterInput{
+	_, err := create(ctx, r, r.ssm.PutParameter, &ssm.PutParameterInput{
 		Name: aws.String(name), Value: aws.String(image), Type: ssmtypes.ParameterTypeString,
 		DataType: aws.String("aws:ec2:image"), Overwrite: aws.Bool(true),
 	})

@@ -68,7 +68,7 @@ func (b *build) register(ctx context.Context) error {
 		if image.ID == "" {
 			id, err := b.registered(ctx, snapshot.ID)
 			if err != nil {
-				return fmt.Errorf("register the image: %w", err)
+				return fmt.Errorf("register the image: %w", b.refused(image, err))
 			}
 			image.ID = id
 			if err := b.journal.Have(image); err != nil {
@@ -85,7 +85,7 @@ func (b *build) register(ctx context.Context) error {
 }
 
 func (b *build) registered(ctx context.Context, snapshot string) (string, error) {
-	out, err := call(ctx, b.home, b.home.ec2.RegisterImage, registration(b.wish, snapshot, b.marks()))
+	out, err := create(ctx, b.home, b.home.ec2.RegisterImage, registration(b.wish, snapshot, b.marks()))
 	if err == nil {
 		return aws.ToString(out.ImageId), nil
 	}
@@ -151,9 +151,9 @@ func (b *build) copyTo(ctx context.Context, r *region, source string) error {
 				in.KmsKeyId = aws.String(key)
 			}
 		}
-		out, err := call(ctx, r, r.ec2.CopyImage, in)
+		out, err := create(ctx, r, r.ec2.CopyImage, in)
 		if err != nil {
-			return err
+			return b.refused(image, err)
 		}
 		image.ID = aws.ToString(out.ImageId)
 		if err := b.journal.Have(image); err != nil {

@@ -31,17 +31,18 @@ const (
 	copies     = 2 * time.Hour
 	publishes  = 2 * time.Minute // EC2 Image parameters are checked after they are put
 	clearing   = 5 * time.Minute
-	consistent = 2 * time.Minute // until what was just made can be seen
+	consistent = 2 * time.Minute // until all of EC2 knows what was just made or removed
 )
 
 // region is AWS in one region.
 type region struct {
-	name  string
-	ec2   *ec2.Client
-	ebs   *ebs.Client
-	ssm   *ssm.Client
-	retry retry.Policy
-	poll  time.Duration // between looks at what takes time
+	name    string
+	ec2     *ec2.Client
+	ebs     *ebs.Client
+	ssm     *ssm.Client
+	retry   retry.Policy
+	poll    time.Duration // between looks at what takes time
+	visible time.Duration // until all of EC2 knows what was just made or removed
 }
 
 // cloud finds the regions with one profile's credentials.
@@ -49,13 +50,14 @@ type cloud struct {
 	profile string
 	retry   retry.Policy
 	poll    time.Duration
+	visible time.Duration
 
 	mu      sync.Mutex
 	regions map[string]*region
 }
 
 func newCloud(profile string) *cloud {
-	return &cloud{profile: profile, retry: retry.Default, poll: 2 * time.Second, regions: map[string]*region{}}
+	return &cloud{profile: profile, retry: retry.Default, poll: 2 * time.Second, visible: consistent, regions: map[string]*region{}}
 }
 
 // region connects to a region; "" is the one of the AWS configuration.
@@ -88,7 +90,7 @@ func (c *cloud) region(ctx context.Context, name string) (*region, error) {
 		return nil, fmt.Errorf("find AWS credentials: %w; try `aws sts get-caller-identity`, which looks in the same places", err)
 	}
 	r := &region{
-		name: loaded.Region, retry: c.retry, poll: c.poll,
+		name: loaded.Region, retry: c.retry, poll: c.poll, visible: c.visible,
 		ec2: ec2.NewFromConfig(loaded), ebs: ebs.NewFromConfig(loaded), ssm: ssm.NewFromConfig(loaded),
 	}
 	c.regions[name], c.regions[r.name] = r, r
@@ -113,19 +115,21 @@ func (r *region) uploader(most int) upload.Uploader {
 
 // call makes one call of an SDK client with the policy of all calls.
 func call[I, O, T any](ctx context.Context, r *region, do func(context.Context, *I, ...func(*T)) (*O, error), in *I) (*O, error) {
-	return callClassified(ctx, r, do, in, nil)
+	return callAs(ctx, r, retry.Call{}, do, in)
 }
 
-func callClassified[I, O, T any](ctx context.Context, r *region, do func(context.Context, *I, ...func(*T)) (*O, error), in *I, classify func(error) retry.Class) (*O, error) {
+// create is call for what makes something: it is not cut off when ctx ends.
+func create[I, O, T any](ctx context.Context, r *region, do func(context.Context, *I, ...func(*T)) (*O, error), in *I) (*O, error) {
+	return callAs(ctx, r, retry.Call{Finish: true}, do, in)
+}
+
+func callAs[I, O, T any](ctx context.Context, r *region, how retry.Call, do func(context.Context, *I, ...func(*T)) (*O, error), in *I) (*O, error) {
 	var out *O
-	err := r.retry.Do(ctx, retry.Call{
-		Classify: classify,
-		Try: func(ctx context.Context) (err error) {
-			out, err = do(ctx, in)
-			return err
-		},
-	})
-	if err != nil {
+	how.Try = func(ctx context.Context) (err error) {
+		out, err = do(ctx, in)
+		return err
+	}
+	if err := r.retry.Do(ctx, how); err != nil {
 		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}
 	return out, nil
@@ -191,7 +195,7 @@ func (r *region) available(ctx context.Context, id string, limit time.Duration) 
 		switch {
 		case err != nil:
 			return image, err
-		case !ok && waited > consistent:
+		case !ok && waited > r.visible:
 			return image, fmt.Errorf("image %s is not in %s", id, r.name)
 		case ok && image.State == ec2types.ImageStateAvailable:
 			return image, nil

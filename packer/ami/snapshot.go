@@ -131,7 +131,7 @@ func (b *build) start(ctx context.Context, uploader upload.Uploader) (journal.Re
 		Parent: snapshot.Parent, Encrypted: b.config.Encrypt, KMSKey: b.config.KMSKeyID, Tags: b.marks(),
 	})
 	if err != nil {
-		return snapshot, nil, err
+		return snapshot, nil, b.refused(snapshot, err)
 	}
 	snapshot.ID = id
 	return snapshot, parent, b.journal.Have(snapshot)
@@ -181,5 +181,5 @@ func (b *build) remember(context.Context) error {
 	if ok && snapshot.Done {
 		return b.store.remember(b.home.name, snapshot.ID, b.config.encryption(), b.blocks)
 	}
-	return b.store.forget(b.blocks)
+	return b.store.forget(b.blocks.Path)
 }

@@ -86,8 +86,8 @@ func (s store) remember(region, id, encryption string, from blocks.Map) error {
 }
 
 // forget removes a map that no snapshot came of.
-func (s store) forget(m blocks.Map) error {
-	if err := os.Remove(m.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (s store) forget(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the block map: %w", err)
 	}
 	return nil

@@ -46,8 +46,10 @@ type sweep struct {
 }
 
 // SweepCommand removes what builds have left at AWS.
-func SweepCommand() *cobra.Command {
-	s := sweep{cloud: newCloud, skip: map[string]bool{}}
+func SweepCommand() *cobra.Command { return sweepCommand(newCloud) }
+
+func sweepCommand(cloud func(profile string) *cloud) *cobra.Command {
+	s := sweep{cloud: cloud, skip: map[string]bool{}}
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "sweep",
@@ -166,7 +168,7 @@ func (s *sweep) journal(ctx context.Context, path string) error {
 	if err != nil || s.dryRun {
 		return errors.Join(err, j.Close())
 	}
-	return j.Remove()
+	return errors.Join(j.Remove(), s.store.forget(build.Map))
 }
 
 // tagged removes what carries a build's tag and was never finished.
@@ -198,7 +200,7 @@ func (s *sweep) tagged(ctx context.Context, r *region) error {
 	}
 	for _, l := range found {
 		if !s.dryRun {
-			if err := r.remove(ctx, l.Build, journal.Resource{Kind: l.Kind, Region: l.Region, ID: l.ID}); err != nil {
+			if err := (removal{r, journal.Resource{Kind: l.Kind, Region: l.Region, ID: l.ID}, l.Build, map[string]bool{}}).remove(ctx); err != nil {
 				s.failures = append(s.failures, err)
 			} else {
 				l.Removed = true

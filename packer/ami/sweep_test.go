@@ -17,7 +17,7 @@ import (
 // sweep runs the command and returns what it prints.
 func (tr *trial) sweep(t *testing.T, args ...string) ([]Leftover, error) {
 	t.Helper()
-	cmd := SweepCommand()
+	cmd := sweepCommand(quickCloud)
 	var out bytes.Buffer
 	cmd.SetOut(&out)
 	cmd.SetErr(t.Output())

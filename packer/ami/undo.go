@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -17,10 +18,11 @@ import (
 // goes on past those that it cannot remove.
 func (c *cloud) undo(ctx context.Context, build string, resources []journal.Resource, gone func(journal.Resource) error) error {
 	var failures []error
+	deleted := map[string]bool{}
 	for _, resource := range slices.Backward(resources) {
 		r, err := c.region(ctx, resource.Region)
 		if err == nil {
-			err = r.remove(ctx, build, resource)
+			err = removal{r, resource, build, deleted}.remove(ctx)
 		}
 		if err == nil {
 			err = gone(resource)
@@ -32,62 +34,94 @@ func (c *cloud) undo(ctx context.Context, build string, resources []journal.Reso
 	return errors.Join(failures...)
 }
 
-// remove removes one resource. One without an id, whose making was never answered, is
+// removal is the removal of one resource.
+type removal struct {
+	*region
+	journal.Resource
+	build   string
+	deleted map[string]bool // snapshots that are gone already
+}
+
+// remove removes the resource. One without an id, whose making was never answered, is
 // found by the build's tag.
-func (r *region) remove(ctx context.Context, build string, resource journal.Resource) error {
-	switch resource.Kind {
+func (r removal) remove(ctx context.Context) error {
+	switch r.Kind {
 	case journal.Parameter:
-		return r.restoreParameter(ctx, resource)
-	case journal.Image:
-		ids := []string{resource.ID}
-		if resource.ID == "" {
-			found, err := r.owned(ctx, filter("tag:"+tagBuild, build))
-			if err != nil {
-				return err
-			}
-			ids = nil
-			for _, image := range found {
-				ids = append(ids, aws.ToString(image.ImageId))
-			}
+		return r.restoreParameter(ctx, r.Resource)
+	case journal.Image, journal.Snapshot:
+		ids, err := r.ids(ctx)
+		if err != nil {
+			return err
 		}
 		for _, id := range ids {
-			if err := r.removeImage(ctx, id, resource.Snapshots); err != nil {
+			if r.Kind == journal.Image {
+				err = r.removeImage(ctx, id)
+			} else {
+				err = r.removeSnapshot(ctx, id)
+			}
+			if err != nil {
 				return err
 			}
 		}
 		return nil
-	case journal.Snapshot:
-		ids := []string{resource.ID}
-		if resource.ID == "" {
-			found, err := r.snapshots(ctx, filter("tag:"+tagBuild, build))
+	}
+	return fmt.Errorf("it is of the unknown kind %q", r.Kind)
+}
+
+// isNew tells whether EC2 may not know the resource yet.
+func (r removal) isNew() bool { return time.Since(r.Time) < r.visible }
+
+// ids are the resource's id, or those of all that carries the build's tag: for a while
+// nothing may.
+func (r removal) ids(ctx context.Context) ([]string, error) {
+	if r.ID != "" {
+		return []string{r.ID}, nil
+	}
+	for began := time.Now(); ; {
+		var ids []string
+		if r.Kind == journal.Image {
+			found, err := r.owned(ctx, filter("tag:"+tagBuild, r.build))
 			if err != nil {
-				return err
+				return nil, err
 			}
-			ids = nil
+			for _, image := range found {
+				ids = append(ids, aws.ToString(image.ImageId))
+			}
+		} else {
+			found, err := r.snapshots(ctx, filter("tag:"+tagBuild, r.build))
+			if err != nil {
+				return nil, err
+			}
 			for _, snapshot := range found {
 				ids = append(ids, aws.ToString(snapshot.SnapshotId))
 			}
 		}
-		for _, id := range ids {
-			if err := r.removeSnapshot(ctx, id); err != nil {
-				return err
-			}
+		if len(ids) > 0 || !r.isNew() || time.Since(began) > r.visible/4 {
+			return ids, nil
 		}
-		return nil
+		if err := retry.Sleep(ctx, r.poll); err != nil {
+			return nil, err
+		}
 	}
-	return fmt.Errorf("it is of the unknown kind %q", resource.Kind)
 }
 
 // removeImage deregisters an image and deletes its snapshots, those known and those that
 // it has itself.
-func (r *region) removeImage(ctx context.Context, id string, snapshots []string) error {
+func (r removal) removeImage(ctx context.Context, id string) error {
 	image, ok, err := r.image(ctx, id)
+	for err == nil && !ok && r.isNew() {
+		if err := retry.Sleep(ctx, r.poll); err != nil {
+			return err
+		}
+		image, ok, err = r.image(ctx, id)
+	}
 	if err != nil {
 		return err
 	}
+	snapshots := r.Snapshots
 	if ok {
 		snapshots = slices.Concat(snapshots, snapshotsOf(image))
-		if _, err := call(ctx, r, r.ec2.DeregisterImage, &ec2.DeregisterImageInput{ImageId: aws.String(id)}); err != nil && !noImage(err) {
+		if _, err := call(ctx, r.region, r.ec2.DeregisterImage, &ec2.DeregisterImageInput{ImageId: aws.String(id)}); err != nil && !noImage(err) {
 			return fmt.Errorf("deregister image %s: %w", id, err)
 		}
 	}
@@ -100,19 +134,25 @@ func (r *region) removeImage(ctx context.Context, id string, snapshots []string)
 	return nil
 }
 
-// removeSnapshot deletes a snapshot, waiting a while for EC2 to see that the image over it
-// is gone.
-func (r *region) removeSnapshot(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, consistent, fmt.Errorf("snapshot %s is still in use after %s", id, consistent))
+// removeSnapshot deletes a snapshot. It waits a while for EC2 to know a new one, and to see
+// that the image over it is gone.
+func (r removal) removeSnapshot(ctx context.Context, id string) error {
+	if r.deleted[id] {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, r.visible, fmt.Errorf("snapshot %s is still in use after %s", id, r.visible))
 	defer cancel()
-	_, err := callClassified(ctx, r, r.ec2.DeleteSnapshot, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(id)}, func(err error) retry.Class {
-		if retry.Code(err) == "InvalidSnapshot.InUse" {
+	settling := func(err error) retry.Class {
+		switch code := retry.Code(err); {
+		case code == "InvalidSnapshot.InUse", code == "InvalidSnapshot.NotFound" && r.isNew():
 			return retry.Throttled
 		}
 		return retry.Classify(err)
-	})
+	}
+	_, err := callAs(ctx, r.region, retry.Call{Classify: settling}, r.ec2.DeleteSnapshot, &ec2.DeleteSnapshotInput{SnapshotId: aws.String(id)})
 	if err != nil && retry.Code(err) != "InvalidSnapshot.NotFound" {
 		return fmt.Errorf("delete snapshot %s: %w", id, err)
 	}
+	r.deleted[id] = true
 	return nil
 }

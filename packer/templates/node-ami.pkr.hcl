@@ -120,6 +120,24 @@ variable "ssm_parameter" {
   default     = ""
 }
 
+variable "image_channel" {
+  type        = string
+  description = "The channel that ssm_parameter may name, as {{.Channel}}."
+  default     = "stable"
+}
+
+variable "deprecate_at" {
+  type        = string
+  description = "When the AMI is deprecated: a date, or a time from now in days or hours. Empty: never."
+  default     = "180d"
+}
+
+variable "kms_keys" {
+  type        = map(string)
+  description = "The ARN of a KMS key for region and for each of copy_to. Empty: not encrypted, unless the account encrypts by default."
+  default     = {}
+}
+
 data "ovenbird-release" "this" {
   kubernetes_version = var.kubernetes_version
   channel            = var.channel
@@ -152,6 +170,11 @@ build {
     ami_regions   = var.copy_to
     ami_users     = var.share_with
     ssm_parameter = var.ssm_parameter
-    deprecate_at  = "180d"
+    channel       = var.image_channel
+    deprecate_at  = var.deprecate_at
+
+    encrypt_boot       = length(var.kms_keys) > 0
+    kms_key_id         = lookup(var.kms_keys, var.region, "")
+    region_kms_key_ids = { for name, key in var.kms_keys : name => key if name != var.region }
   }
 }

@@ -43,6 +43,9 @@ var Default = Policy{Deadline: 20 * time.Second, Attempts: 5, Patience: 5 * time
 type Call struct {
 	// Try makes one attempt; its context ends with the attempt's deadline.
 	Try func(ctx context.Context) error
+	// Finish lets an attempt that has begun end by itself when Do's context does: what the
+	// call makes would have to be looked for.
+	Finish bool
 	// Classify replaces the package's; nil uses it.
 	Classify func(error) Class
 	// Failed, if not nil, hears of each attempt that will be repeated.
@@ -58,7 +61,14 @@ func (p Policy) Do(ctx context.Context, call Call) error {
 	}
 	start, faults, pause := time.Now(), 0, p.Base
 	for {
-		attempt, cancel := context.WithTimeout(ctx, p.Deadline)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		parent := ctx
+		if call.Finish {
+			parent = context.WithoutCancel(ctx)
+		}
+		attempt, cancel := context.WithTimeout(parent, p.Deadline)
 		err := call.Try(attempt)
 		cancel()
 		if err == nil {

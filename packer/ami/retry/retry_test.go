@@ -100,3 +100,17 @@ func TestAnEndedContextEndsThePause(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+func TestACallThatMakesSomethingIsNotCutOff(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	err := quick.Do(ctx, Call{Finish: true, Try: func(ctx context.Context) error {
+		cancel()
+		return ctx.Err()
+	}})
+	if err != nil {
+		t.Errorf("the attempt was cut off: %v", err)
+	}
+	if err := quick.Do(ctx, Call{Finish: true, Try: func(context.Context) error { t.Error("it was tried all the same"); return nil }}); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+}

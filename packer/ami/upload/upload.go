@@ -90,7 +90,7 @@ func (u Uploader) Start(ctx context.Context, s Snapshot) (string, error) {
 		input.Tags = append(input.Tags, ebstypes.Tag{Key: aws.String(key), Value: aws.String(s.Tags[key])})
 	}
 	var id string
-	err := u.Retry.Do(ctx, retry.Call{Try: func(ctx context.Context) error {
+	err := u.Retry.Do(ctx, retry.Call{Finish: true, Try: func(ctx context.Context) error {
 		out, err := u.Writer.StartSnapshot(ctx, input)
 		if err != nil {
 			return err
