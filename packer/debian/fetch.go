@@ -89,7 +89,7 @@ func (a Apt) failure(p lock.Package, err error) error {
 	}
 	address := a.Archives.address(p)
 	lines := strings.Split(err.Error(), "\n")
-	for n, line := range lines {
+	for _, line := range lines {
 		_, said, ok := strings.Cut(line, "Failed to fetch "+address)
 		switch said = strings.TrimSpace(said); {
 		case !ok:
@@ -98,7 +98,7 @@ func (a Apt) failure(p lock.Package, err error) error {
 		case strings.HasPrefix(said, "Hash Sum mismatch"):
 			return fmt.Errorf("what the archive has is not the .deb of SHA-256 %s", p.SHA256)
 		default:
-			return errors.New(strings.TrimSpace(strings.TrimPrefix(lines[n], "E: ")))
+			return errors.New(said)
 		}
 	}
 	return err

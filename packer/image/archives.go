@@ -145,22 +145,27 @@ func (b *bake) origins(ctx context.Context, packages map[debian.Key]lock.Package
 		}
 	}
 	list := make([]lock.Package, 0, len(packages))
+	var archived []lock.Package
 	for key, p := range packages {
 		if q, ok := found[key]; ok {
 			p = q
+		}
+		if p.SHA256 != "" {
 			b.keep(p)
+			archived = append(archived, p)
 		}
 		list = append(list, p)
+	}
+	// What provisioners have cleaned up is still in the archive now, and may not be when
+	// somebody bakes from the lock.
+	if err := b.fetch(ctx, archived); err != nil {
+		b.ui.Say("A bake from the lock will have to fetch packages that are not kept: " + err.Error())
 	}
 	return list, nil
 }
 
-// keep moves what apt has fetched into the store. What is no longer there, or not what
-// it should be, a bake from the lock fetches.
+// keep moves what apt has fetched into the store, if it is what it should be.
 func (b *bake) keep(p lock.Package) {
-	if p.SHA256 == "" {
-		return
-	}
 	name := fmt.Sprintf("%s_%s_%s.deb", p.Name, strings.ReplaceAll(p.Version, ":", "%3a"), p.Architecture)
 	file := b.file(filepath.Join(aptDirectory, "archives", name))
 	if _, err := os.Stat(file); err != nil {

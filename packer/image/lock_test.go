@@ -1,11 +1,15 @@
 package image
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	packersdk "github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/ovenbird-dev/ovenbird/packer/debian/debiantest"
 	"github.com/ovenbird-dev/ovenbird/packer/lock"
@@ -110,11 +114,15 @@ func TestASurveyFindsWhatProvisionersHaveDone(t *testing.T) {
 			"2026-01-01 00:00:00 install compiler:amd64 <none> 14\n2026-01-01 00:00:00 remove compiler:amd64 14 <none>\n",
 	})
 	entry := func(name, version string) lock.Package {
-		return lock.Package{Name: name, Version: version, Architecture: "amd64", SHA256: strings.Repeat("1", 64)}
+		sum := sha256.Sum256([]byte(name))
+		return lock.Package{Name: name, Version: version, Architecture: "amd64", SHA256: hex.EncodeToString(sum[:])}
 	}
 	locked := lock.Lock{Provisioned: []lock.Package{entry("replaced", "2"), entry("new", "1"), entry("compiler", "14")}}
 	b := &bake{config: &Config{locked: &locked, CacheDirectory: t.TempDir()}, work: t.TempDir()}
-	b.root.Dir = root
+	b.root.Dir, b.ui = root, packersdk.TestUi(t)
+	for _, p := range locked.Provisioned {
+		write(t, filepath.Dir(b.config.store().Path(p)), map[string]string{filepath.Base(b.config.store().Path(p)): p.Name})
+	}
 	b.lock.Machine = []lock.Package{entry("kept", "1"), entry("replaced", "1"), entry("purged", "1")}
 	if err := b.survey(t.Context()); err != nil {
 		t.Fatal(err)
