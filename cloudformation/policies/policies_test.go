@@ -92,9 +92,6 @@ func read(t *testing.T, file string) document {
 func TestAPolicyAllowsWhatItsProgramCallsAndNothingElse(t *testing.T) {
 	for _, policy := range policies {
 		t.Run(policy.file, func(t *testing.T) {
-			if _, err := os.Stat(policy.file); os.IsNotExist(err) {
-				t.Skip("nobody has written it yet")
-			}
 			find := calls
 			if strings.HasPrefix(policy.program, "scripts/") {
 				find = commands
