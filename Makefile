@@ -69,7 +69,7 @@ test: prepare unit e2e ## Run every test: unit, integration and end-to-end
 
 .PHONY: unit
 unit: setup components initrd ## Run the unit and integration tests
-	go test -p 1 $(UNIT_PACKAGES)
+	go test -p 1 -timeout 30m $(UNIT_PACKAGES)
 
 .PHONY: e2e
 e2e: prepare ## Run the end-to-end test on its own lab
