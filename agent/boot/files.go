@@ -43,6 +43,10 @@ func (f Files) All() []rootfs.File {
 	return slices.Concat(f.Environment, f.Containerd, f.Kubelet, f.Kubeconfig)
 }
 
+// trustedPath is where every Go program looks for authorities besides the bundle of the
+// system (crypto/x509, root_unix.go): containerd pulls from private registries.
+const trustedPath = "/etc/ssl/certs/ovenbird-user-data.pem"
+
 // NodeName returns what the node is called: what EC2 calls the instance.
 func (f Facts) NodeName() string { return f.Instance.PrivateDNSName }
 
@@ -61,8 +65,9 @@ func (f Facts) Files() (Files, error) {
 	}
 	spec := f.UserData.Spec
 	files := Files{
-		Environment: systemd.EnvironmentFiles(spec.Instance.Environment),
-		Kubeconfig:  []rootfs.File{identity.Kubeconfig(f.Cluster)},
+		Environment: append(systemd.EnvironmentFiles(spec.Instance.Environment),
+			rootfs.File{Path: trustedPath, Data: f.UserData.TrustedCAs}),
+		Kubeconfig: []rootfs.File{identity.Kubeconfig(f.Cluster)},
 	}
 	files.Containerd, err = containerd.Files(containerd.Input{
 		PauseImage:  f.Image.PauseImage,

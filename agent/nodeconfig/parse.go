@@ -16,9 +16,8 @@ import (
 // UserData is what user-data asks for.
 type UserData struct {
 	Config
-	// TrustedCAs are the application/x-pem-file parts, in PEM: authorities to trust for
-	// calls to AWS, besides the system's. Nil when there are none. With a complete
-	// NodeConfig the agent makes no such call.
+	// TrustedCAs are the application/x-pem-file parts, in PEM: authorities to trust besides
+	// the system's, for calls to AWS and for registries. Nil when there are none.
 	TrustedCAs []byte
 	// Warnings name what will have no effect: kubelet drops fields that it does not know.
 	Warnings []string

@@ -51,6 +51,7 @@ func TestOneMachine(t *testing.T) {
 		checkPodAddress(t, pod, first)
 	})
 	t.Run("names and services answer", func(t *testing.T) { checkServices(ctx, t, l, first.Name) })
+	t.Run("an image of one's own runs", func(t *testing.T) { checkRegistry(t, l, client, first.Name, pinned["kubernetes"]) })
 	t.Run("logs and exec reach the pod", func(t *testing.T) {
 		if out := logs(t, client, "web"); !strings.Contains(out, "serving") {
 			t.Errorf("logs: got %q", out)
