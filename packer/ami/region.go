@@ -104,7 +104,7 @@ func httpClient() aws.HTTPClient {
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, mostConcurrency
 		t.ForceAttemptHTTP2 = false
 		t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
-		t.WriteBufferSize = 64 << 10
+		t.WriteBufferSize, t.ReadBufferSize = 32<<10, 4<<10
 	})
 }
 

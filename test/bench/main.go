@@ -1,7 +1,7 @@
 // Command bench measures what Ovenbird claims: a table on standard output, and the same
 // figures in .ovenbird/bench.json. It needs root, the components and the baked image.
 //
-//	go run ./test/bench [bake] [create] [boot]     default: all, and only then the file
+//	go run ./test/bench [bake] [upload] [create] [boot]     default: all, and only then the file
 package main
 
 import (
@@ -30,6 +30,7 @@ var measures = []struct {
 	take  func(context.Context) ([]Entry, error)
 }{
 	{"bake", measureBake},
+	{"upload", measureUpload},
 	{"create", measureCreate},
 	{"boot", measureBoot},
 }
@@ -37,7 +38,13 @@ var measures = []struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := error(nil)
+	if len(os.Args) == 3 && parts[os.Args[1]] != nil {
+		err = parts[os.Args[1]](ctx, os.Args[2])
+	} else {
+		err = run(ctx, os.Args[1:])
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}

@@ -128,7 +128,8 @@ func (u Uploader) Send(ctx context.Context, job Job) error {
 		most = DefaultMost
 	}
 	window := newWindow(most)
-	buffers := sync.Pool{New: func() any { return new([blocks.Size]byte) }}
+	// Not a sync.Pool, which the garbage collector empties and the heap then holds twice.
+	free := make(chan []byte, most)
 	var sending sync.WaitGroup
 	for block, err := range job.Blocks {
 		if err != nil {
@@ -143,12 +144,16 @@ func (u Uploader) Send(ctx context.Context, job Job) error {
 		}
 		sending.Go(func() {
 			defer window.release()
-			buf := buffers.Get().(*[blocks.Size]byte)
-			if err := u.put(ctx, job, window, block, buf[:]); err != nil {
-				stop(err)
-				return
+			var buf []byte
+			select {
+			case buf = <-free:
+			default:
+				buf = make([]byte, blocks.Size)
 			}
-			buffers.Put(buf)
+			if err := u.put(ctx, job, window, block, buf); err != nil {
+				stop(err)
+			}
+			free <- buf
 		})
 	}
 	sending.Wait()

@@ -9,20 +9,23 @@ import (
 // How the count of requests at once moves.
 const (
 	firstWindow = 8
-	// An attempt that takes this long says that the way is full: more at once would only
-	// bring all of them nearer to their deadline.
-	slow = 2 * time.Second
+	// An attempt that takes this long, or this many times as long as the quickest, waits for
+	// others: more at once would only bring all of them nearer to their deadline.
+	slow   = 2 * time.Second
+	queued = 3
 )
 
 // window limits how many requests are under way, by additive increase and multiplicative
 // decrease: it grows with each success, doubling in as many successes as it is wide until
-// the first refusal and by one after it, and halves on throttling or a timeout.
+// the first refusal and by one after it, and halves on throttling or a timeout. It stops
+// growing where blocks begin to queue.
 type window struct {
 	mu     sync.Mutex
 	size   float64
 	most   int
 	busy   int
 	cuts   int // how often it was halved
+	best   time.Duration
 	change chan struct{}
 }
 
@@ -73,10 +76,14 @@ func (w *window) epoch() int {
 
 // succeeded hears of an attempt that took d.
 func (w *window) succeeded(d time.Duration) {
-	if d > slow {
+	w.mu.Lock()
+	if w.best == 0 || d < w.best {
+		w.best = d
+	}
+	if d > slow || d > queued*w.best {
+		w.mu.Unlock()
 		return
 	}
-	w.mu.Lock()
 	growth := 1.0
 	if w.cuts > 0 {
 		growth = 1 / w.size

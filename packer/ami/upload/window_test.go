@@ -50,3 +50,14 @@ func TestTheWindowDoesNotGrowWhereTheWayIsFull(t *testing.T) {
 		t.Errorf("the window is %v, want %d", w.size, firstWindow)
 	}
 }
+
+func TestTheWindowDoesNotGrowWhereBlocksQueue(t *testing.T) {
+	w := newWindow(64)
+	w.succeeded(10 * time.Millisecond)
+	for range 100 {
+		w.succeeded(31 * time.Millisecond)
+	}
+	if w.size != firstWindow+1 {
+		t.Errorf("the window is %v, want %d", w.size, firstWindow+1)
+	}
+}
