@@ -29,9 +29,8 @@ func (b *build) announce(ctx context.Context) error {
 		if aws.ToString(before) == id {
 			return nil
 		}
-		parameter, ok := b.journal.Find(journal.Parameter, r.name, b.wish.parameter)
-		if !ok {
-			parameter = journal.Resource{Kind: journal.Parameter, Region: r.name, Name: b.wish.parameter, Previous: before, ID: id}
+		if _, ok := b.journal.Find(journal.Parameter, r.name, b.wish.parameter); !ok {
+			parameter := journal.Resource{Kind: journal.Parameter, Region: r.name, Name: b.wish.parameter, Previous: before, ID: id}
 			if err := b.journal.Have(parameter); err != nil {
 				return err
 			}

@@ -66,7 +66,7 @@ func linkOrCopy(source, target string) error {
 		return err
 	}
 	defer from.Close()
-	to, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	to, err := os.OpenFile(target, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // apt reads it as its own user
 	if err != nil {
 		return err
 	}

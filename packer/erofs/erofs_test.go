@@ -69,9 +69,7 @@ func sources() map[string][]byte {
 
 func TestItReadsWhatMkfsMakes(t *testing.T) {
 	dir := t.TempDir()
-	var names []string
 	for name, content := range sources() {
-		names = append(names, name)
 		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -122,7 +122,7 @@ func (s *stepAttest) report(disk content) error {
 	if err := s.beside(reportJSON, text); err != nil {
 		return err
 	}
-	s.ui.Message(fmt.Sprintf("%s; %d MiB, see %s", report.Summary, sizes.Written/mib, filepath.Join(s.config.OutputDirectory, reportText)))
+	s.ui.Say(fmt.Sprintf("%s; %d MiB, see %s", report.Summary, sizes.Written/mib, filepath.Join(s.config.OutputDirectory, reportText)))
 	return s.beside(reportText, []byte(report.Text()))
 }
 

@@ -22,8 +22,8 @@ type Component struct {
 	Hash    string `json:"hash"`    // of the module's source, as in go.sum: h1:...
 }
 
-// pinned is what components/ pins. Those folders are Go modules of their own, which
-// go:embed does not reach into; a test holds this file to them.
+// pinned is what components/ pins. Those folders are Go modules of their own, into
+// which go:embed does not reach; a test holds this file to them.
 //
 //go:embed pins.json
 var pinned []byte

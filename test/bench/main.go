@@ -37,13 +37,13 @@ var measures = []struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := error(nil)
+	var err error
 	if len(os.Args) == 3 && parts[os.Args[1]] != nil {
 		err = parts[os.Args[1]](ctx, os.Args[2])
 	} else {
 		err = run(ctx, os.Args[1:])
 	}
+	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
