@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ovenbird-dev/ovenbird/packer/lock"
 	"github.com/ovenbird-dev/ovenbird/packer/verify"
 )
 
@@ -237,6 +238,9 @@ func TestProvisionersWorkInTheImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	const userImage = "registry.example.com/team/tool:1.0"
+	node := realNode(t)
+	ociArchive(t, filepath.Join(local, "tool.tar"), userImage)
 	file, out := template(t, cacheDirectory(t), fmt.Sprintf(`
   provisioner "file" {
     source      = "%[1]s/motd"
@@ -259,12 +263,17 @@ func TestProvisionersWorkInTheImage(t *testing.T) {
     direction   = "download"
     source      = "/opt/back/"
     destination = "%[1]s/back"
-  }`, local))
+  }
+  provisioner "ovenbird-node" {
+    container_images = ["%[1]s/tool.tar"]
+    %[2]s
+  }`, local, node))
 	public := signAndExcept(t, file)
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, "build", file)
-	cmd.Env = env
+	// The other tests that bake whole images use the other encoding.
+	cmd.Env = slices.Concat(env, []string{"PACKER_FORCE_GOB=1"})
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("packer build: %v\n%s", err, said)
 	}
@@ -279,6 +288,15 @@ func TestProvisionersWorkInTheImage(t *testing.T) {
 		if err != nil || string(content) != want {
 			t.Errorf("%s in the image holds %q, %v, want %q", name, content, err, want)
 		}
+	}
+	const store = "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db"
+	known, err := exec.Command("debugfs", "-R", "cat "+store, fmt.Sprintf("%s/disk.raw?offset=%d", out, root)).Output()
+	if err != nil || !strings.Contains(string(known), userImage) {
+		t.Errorf("containerd of the image does not know %s (%d bytes, %v)", userImage, len(known), err)
+	}
+	locked, err := lock.Read(filepath.Join(out, "ovenbird.lock.json"))
+	if err != nil || !slices.ContainsFunc(locked.Images, func(image lock.Image) bool { return slices.Contains(image.Names, userImage) }) {
+		t.Errorf("the lock's container images are %+v, %v: want %s among them", locked.Images, err, userImage)
 	}
 	users, err := exec.Command("debugfs", "-R", "cat /etc/passwd", fmt.Sprintf("%s/disk.raw?offset=%d", out, root)).Output()
 	if err != nil || !strings.Contains(string(users), "baker") {
