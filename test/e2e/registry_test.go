@@ -22,14 +22,14 @@ func checkRegistry(t *testing.T, l *lab, client kubernetes.Interface, node, kube
 	}
 	defer f.Close()
 	err = containerimage.Write(f, []containerimage.Image{{
-		Names:      []string{"team/own:1.0"},
+		Names:      []string{"example.com/team/own:1.0"},
 		Entrypoint: []string{"/pause"},
 		Files:      []containerimage.File{{Path: "/pause", Source: filepath.Join(l.root, "dist/components/kubernetes", kubernetesVersion, "pause")}},
 	}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := l.run(t, time.Minute, "bin/ovenbird-lab", "load-image", "--name", l.name, "--state-dir", l.state+"/lab", archive)
+	out := l.run(t, time.Minute, "bin/ovenbird-lab", "load-image", "--name", l.name, "--state-dir", l.state+"/lab", archive, "team/own:1.0")
 	const image = "registry.lab.internal/team/own:1.0"
 	if !strings.Contains(out, image) {
 		t.Fatalf("load-image prints %q, want %s", out, image)
