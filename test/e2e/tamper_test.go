@@ -31,7 +31,7 @@ func checkTampering(t *testing.T, l *lab) {
 	}
 	const panicked = "Kernel panic - not syncing: dm-verity device corrupted"
 	l.awaitConsole(t, launched[0].ID, panicked, 3*time.Minute)
-	l.run(t, 3*time.Minute, "bin/ovenbird-lab", "terminate-instances", "--name", l.name, "--state-dir", l.state+"/lab", "--wait", launched[0].ID)
+	l.run(t, 3*time.Minute, "bin/ovenbird-lab", "terminate-instances", "--skip-os-shutdown", "--name", l.name, "--state-dir", l.state+"/lab", "--wait", launched[0].ID)
 }
 
 // flipBit changes one bit of the root file system's superblock.
