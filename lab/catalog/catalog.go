@@ -123,9 +123,10 @@ func (c *Catalog) Close() {
 	}
 }
 
-func (c *Catalog) file() string               { return filepath.Join(c.Dir, "catalog.json") }
-func (c *Catalog) snapshots() string          { return filepath.Join(c.Dir, "snapshots") }
-func (c *Catalog) snapshot(id string) string  { return filepath.Join(c.snapshots(), id) }
+func (c *Catalog) file() string              { return filepath.Join(c.Dir, "catalog.json") }
+func (c *Catalog) snapshots() string         { return filepath.Join(c.Dir, "snapshots") }
+func (c *Catalog) snapshot(id string) string { return filepath.Join(c.snapshots(), id) }
+
 // HasRegion tells whether the account has the region.
 func (c *Catalog) HasRegion(name string) bool { return slices.Contains(c.Regions, name) }
 
