@@ -15,7 +15,8 @@ func statsCommand(p *place) *cobra.Command {
 		Use:   "stats ID",
 		Short: "Show what an instance has read from and written to its volume",
 		Long: `Show what an instance has read from and written to its volume since it was powered on. On
-EC2 each block of a volume that was made from a snapshot is fetched when it is first read.`,
+EC2 each block of a volume that was made from a snapshot is fetched when it is first
+touched; so it is here after ` + "`up --snapshot-rate`" + `.`,
 		Example: "  ovenbird-lab stats i-0123456789abcdef0",
 		Args:    cobra.ExactArgs(1),
 	}
@@ -33,9 +34,12 @@ EC2 each block of a volume that was made from a snapshot is fetched when it is f
 			return fmt.Errorf("stats: %s: %w", args[0], err)
 		}
 		return output.Print(cmd.OutOrStdout(), stats, func(w io.Writer) error {
-			_, err := fmt.Fprintf(w, "read     %8.1f MB in %d operations\nwritten  %8.1f MB in %d operations\n",
+			fmt.Fprintf(w, "read     %8.1f MB in %d operations\nwritten  %8.1f MB in %d operations\n",
 				float64(stats.ReadBytes)/1e6, stats.ReadOperations, float64(stats.WrittenBytes)/1e6, stats.WriteOperations)
-			return err
+			if stats.SnapshotBlocks > 0 {
+				fmt.Fprintf(w, "fetched  %8.1f MB in %d blocks of the snapshot\n", float64(stats.SnapshotBlocks*vm.SnapshotBlock)/1e6, stats.SnapshotBlocks)
+			}
+			return nil
 		})
 	}
 	return cmd

@@ -15,6 +15,7 @@ import (
 
 func upCommand(p *place) *cobra.Command {
 	var image, accelerator string
+	var rate int
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start the lab, or what of it is not running",
@@ -27,6 +28,7 @@ Instances that still run are kept.`,
 	}
 	cmd.Flags().StringVar(&image, "image", "", "raw disk to register as the lab's AMI")
 	cmd.Flags().StringVar(&accelerator, "accelerator", "", "how instances run: auto, kvm or tcg (default: found out once)")
+	cmd.Flags().IntVar(&rate, "snapshot-rate", 0, "MiB/s at which new volumes fetch what is first touched, as EBS does; 0: all is there (default: as before, 0 at first)")
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		switch accelerator {
@@ -34,13 +36,18 @@ Instances that still run are kept.`,
 		default:
 			return cli.Usage(fmt.Errorf("--accelerator %q: want auto, kvm or tcg", accelerator))
 		}
+		if rate < 0 || rate > 1000 {
+			return cli.Usage(fmt.Errorf("--snapshot-rate %d: want 0 to 1000 MiB/s", rate))
+		}
 		dir, err := p.dir()
 		if err != nil {
 			return err
 		}
-		_, changed, err := lifecycle.Up(cmd.Context(), lifecycle.Request{
-			Dir: dir, Name: p.name, Image: image, Accelerator: accelerator, Plan: p.plan, Steps: progress.New(os.Stderr),
-		})
+		request := lifecycle.Request{Dir: dir, Name: p.name, Image: image, Accelerator: accelerator, Plan: p.plan, Steps: progress.New(os.Stderr)}
+		if cmd.Flags().Changed("snapshot-rate") {
+			request.SnapshotRate = &rate
+		}
+		_, changed, err := lifecycle.Up(cmd.Context(), request)
 		if err != nil {
 			return fmt.Errorf("up: %w", err)
 		}

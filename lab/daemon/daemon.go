@@ -88,7 +88,7 @@ func (o Options) parts(images *catalog.Catalog) (*dnsmasq.Server, *fleet.Fleet, 
 	}
 	instances, err := fleet.Open(fleet.Options{
 		Plan: o.Plan, Dir: o.Dir, Now: time.Now, Logger: o.Logger.Named("fleet"),
-		Machines: machines{vm.Hypervisor{Programs: programs, Accelerator: lab.Accelerator.Name}},
+		Machines: machines{vm.Hypervisor{Programs: programs, Accelerator: lab.Accelerator.Name, SnapshotRate: lab.SnapshotRate}},
 		Disks:    images, Network: wires{names}, ShutdownLimit: shutdownLimit, Retention: retention,
 	})
 	return names, instances, err

@@ -38,8 +38,11 @@ type Request struct {
 	Name        string // empty: the lab's own, or DefaultName
 	Image       string // disk to register as the lab's AMI; empty: none
 	Accelerator string // Auto, vm.KVM or vm.TCG; empty: what was found before, or Auto
-	Plan        vpc.Plan
-	Steps       progress.Steps
+	// SnapshotRate is how fast volumes of instances started from now on fetch their
+	// snapshot's blocks, in MiB/s, 0 for at once; nil: as before.
+	SnapshotRate *int
+	Plan         vpc.Plan
+	Steps        progress.Steps
 }
 
 // names are those that `ip netns` and a file system take, and that a shell does not split.
@@ -51,7 +54,7 @@ type up struct {
 	programs vm.Programs
 	image    *state.Image // to register; nil: none
 	lab      state.Lab
-	stale    bool // a daemon that runs knows another accelerator
+	stale    bool // a daemon that runs knows another accelerator or rate
 }
 
 // Up makes a lab, or completes one. It answers whether anything had to be done. When a
@@ -173,6 +176,9 @@ func (u *up) complete(ctx context.Context) bool {
 	if u.Accelerator != "" && u.Accelerator != Auto && u.Accelerator != u.lab.Accelerator.Name {
 		return false
 	}
+	if u.SnapshotRate != nil && *u.SnapshotRate != u.lab.SnapshotRate {
+		return false
+	}
 	return u.daemonAnswers(ctx) == nil
 }
 
@@ -184,6 +190,7 @@ func (u *up) build(ctx context.Context) error {
 	}{
 		{"making keys and certificates", u.secrets},
 		{"finding out how instances run here", u.accelerate},
+		{"setting how fast volumes are", u.rate},
 		{"registering the image", u.register},
 		{"laying the network in namespace " + u.lab.Name, u.lay},
 		{"starting the lab's services", u.start},
@@ -234,8 +241,17 @@ func (u *up) accelerate(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // a probe that was cut short proves nothing
 	}
-	u.stale = chosen != u.lab.Accelerator.Name
+	u.stale = u.stale || chosen != u.lab.Accelerator.Name
 	u.lab.Accelerator = state.Accelerator{Name: chosen, Reason: reason}
+	return u.Dir.Save(u.lab)
+}
+
+// rate reaches volumes made after it.
+func (u *up) rate(context.Context) error {
+	if u.SnapshotRate == nil || *u.SnapshotRate == u.lab.SnapshotRate {
+		return nil
+	}
+	u.stale, u.lab.SnapshotRate = true, *u.SnapshotRate
 	return u.Dir.Save(u.lab)
 }
 

@@ -23,8 +23,10 @@ type Lab struct {
 	Name        string      `json:"name"` // the lab's and its network namespace's
 	ProxyPort   int         `json:"proxyPort,omitempty"`
 	Accelerator Accelerator `json:"accelerator"`
-	Images      []Image     `json:"images,omitempty"` // the newest last
-	CreatedAt   time.Time   `json:"createdAt"`
+	// SnapshotRate is how fast volumes fetch from their snapshot, in MiB/s; 0: they need not.
+	SnapshotRate int       `json:"snapshotRate,omitempty"`
+	Images       []Image   `json:"images,omitempty"` // the newest last
+	CreatedAt    time.Time `json:"createdAt"`
 }
 
 // Accelerator is how this machine runs instances, and why so.

@@ -64,6 +64,9 @@ func FindPrograms() (Programs, error) {
 type Hypervisor struct {
 	Programs
 	Accelerator string // KVM or TCG
+	// SnapshotRate is how fast a block of a volume comes from its snapshot when it is first
+	// touched, in MiB/s; 0: it is there already.
+	SnapshotRate int
 }
 
 // Start makes the instance's disk and starts its machine, paused: its tap is there, its
@@ -88,7 +91,7 @@ func (h Hypervisor) Start(ctx context.Context, spec Spec) (*Machine, error) {
 	if spec.UefiData != "" {
 		firmware = h.SecureFirmware
 	}
-	cmd := exec.Command(h.QEMU, spec.arguments(h.Accelerator, firmware)...) //nolint:noctx
+	cmd := exec.Command(h.QEMU, spec.arguments(h.Accelerator, firmware, h.SnapshotRate)...) //nolint:noctx
 	cmd.Dir = spec.Dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{listener}
@@ -117,14 +120,8 @@ func (h Hypervisor) prepare(ctx context.Context, spec Spec) error {
 	if err := RemoveFiles(spec.Dir); err != nil {
 		return err
 	}
-	args := []string{"create", "-q", "-f", "qcow2", "-F", "raw", "-b", spec.Image, diskFile}
-	if spec.VolumeGiB > 0 {
-		args = append(args, fmt.Sprintf("%dG", spec.VolumeGiB))
-	}
-	create := exec.CommandContext(ctx, h.Image, args...)
-	create.Dir = spec.Dir
-	if out, err := create.CombinedOutput(); err != nil {
-		return fmt.Errorf("make the disk of %s over %s: %w: %s", spec.Instance, spec.Image, err, strings.TrimSpace(string(out)))
+	if err := h.makeVolume(ctx, spec); err != nil {
+		return fmt.Errorf("make the disk of %s over %s: %w", spec.Instance, spec.Image, err)
 	}
 	if err := h.makeVariables(spec); err != nil {
 		return fmt.Errorf("make the firmware variables of %s: %w", spec.Instance, err)
@@ -156,7 +153,7 @@ func (h Hypervisor) makeVariables(spec Spec) error {
 
 // RemoveFiles removes what a machine leaves in dir, but for what the guest printed.
 func RemoveFiles(dir string) error {
-	for _, file := range []string{diskFile, varsFile, socketFile, statsFile, pidFile} {
+	for _, file := range []string{diskFile, fetchedFile, varsFile, socketFile, statsFile, pidFile} {
 		if err := os.Remove(filepath.Join(dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove the files of a virtual machine: %w", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -27,6 +28,7 @@ type Spec struct {
 // for a socket and free of the commas that QEMU's options are split at.
 const (
 	diskFile    = "disk.qcow2"
+	fetchedFile = "fetched.qcow2"
 	varsFile    = "vars.fd"
 	socketFile  = "qmp.sock"
 	statsFile   = "stats.sock"
@@ -64,9 +66,9 @@ func hardware(accelerator, firmware string, secureBoot bool) []string {
 }
 
 // arguments is QEMU's command line for s. Descriptor 3 is the listening control socket.
-func (s Spec) arguments(accelerator, firmware string) []string {
-	return append(hardware(accelerator, firmware, s.UefiData != ""),
-		"-name", "guest="+s.Instance,
+func (s Spec) arguments(accelerator, firmware string, snapshotRate int) []string {
+	return slices.Concat(hardware(accelerator, firmware, s.UefiData != ""), s.drive(snapshotRate), []string{
+		"-name", "guest=" + s.Instance,
 		"-pidfile", pidFile,
 		"-S", // paused until its network is plugged in
 		// A guest that powers off stays visible until the lab has taken note, even across
@@ -77,23 +79,19 @@ func (s Spec) arguments(accelerator, firmware string) []string {
 		"-smp", fmt.Sprintf("%d,sockets=1,cores=%d,threads=1", s.VCPUs, s.VCPUs),
 		"-m", fmt.Sprintf("%dM", s.MemoryMiB),
 		"-uuid", s.uuid().String(),
-		"-smbios", "type=1,manufacturer=Amazon EC2,product="+s.Type+",serial="+s.uuid().String(),
-		"-smbios", "type=2,manufacturer=Amazon EC2,asset="+s.Instance,
-		// The overlay dies with the instance: what the guest flushes need not reach the
-		// host's disk.
-		"-drive", "if=none,id="+rootDrive+",format=qcow2,cache=unsafe,discard=unmap,file="+diskFile,
-		"-device", "nvme,drive="+rootDrive+",bootindex=0,serial="+serial(s.Volume),
-		"-netdev", "tap,id=eth0,script=no,downscript=no,ifname="+s.Tap,
-		"-device", "virtio-net-pci,netdev=eth0,romfile=,mac="+s.MAC.String(),
+		"-smbios", "type=1,manufacturer=Amazon EC2,product=" + s.Type + ",serial=" + s.uuid().String(),
+		"-smbios", "type=2,manufacturer=Amazon EC2,asset=" + s.Instance,
+		"-netdev", "tap,id=eth0,script=no,downscript=no,ifname=" + s.Tap,
+		"-device", "virtio-net-pci,netdev=eth0,romfile=,mac=" + s.MAC.String(),
 		"-device", "virtio-rng-pci",
-		"-chardev", "file,id=console,append=on,path="+consoleFile,
+		"-chardev", "file,id=console,append=on,path=" + consoleFile,
 		"-serial", "chardev:console",
 		"-chardev", "socket,id=control,server=on,wait=off,fd=3",
 		"-mon", "chardev=control,mode=control",
 		// QEMU serves one client a socket, and the lab's daemon has the other for good.
-		"-chardev", "socket,id=stats,server=on,wait=off,path="+statsFile,
+		"-chardev", "socket,id=stats,server=on,wait=off,path=" + statsFile,
 		"-mon", "chardev=stats,mode=control",
-	)
+	})
 }
 
 // serial spells a volume's ID as EBS volumes have it for their NVMe serial number: no

@@ -13,6 +13,8 @@ type DriveStats struct {
 	ReadOperations  int64 `json:"readOperations"`
 	WrittenBytes    int64 `json:"writtenBytes"`
 	WriteOperations int64 `json:"writeOperations"`
+	// SnapshotBlocks is how many blocks of SnapshotBlock bytes a cold volume has fetched.
+	SnapshotBlocks int64 `json:"snapshotBlocks"`
 }
 
 // ReadStats asks the machine that runs in dir, through a control socket of its own;
@@ -43,7 +45,8 @@ func ReadStats(ctx context.Context, dir string) (DriveStats, error) {
 	}
 	for _, d := range drives {
 		if d.Device == rootDrive {
-			return DriveStats(d.Stats), nil
+			blocks, err := fetched(dir)
+			return DriveStats{d.Stats.ReadBytes, d.Stats.ReadOperations, d.Stats.WrittenBytes, d.Stats.WriteOperations, blocks}, err
 		}
 	}
 	return DriveStats{}, errors.New("ask for the drive's statistics: QEMU has no drive " + rootDrive)
