@@ -55,12 +55,14 @@ kernel/drivers/md/dm-verity.ko.xz: kernel/drivers/md/dm-bufio.ko.xz kernel/drive
 kernel/fs/erofs/erofs.ko.xz: kernel/lib/libcrc32c.ko
 kernel/lib/libcrc32c.ko:
 kernel/fs/overlayfs/overlay.ko.xz:
+kernel/fs/efivarfs/efivarfs.ko.xz:
 `
 
 func debian(t *testing.T) string {
 	return kernel(t, "kernel/fs/ext4/ext4.ko\n", debianDep,
 		"kernel/drivers/md/dm-mod.ko.xz", "kernel/drivers/md/dm-bufio.ko.xz", "kernel/drivers/md/dm-verity.ko.xz",
-		"kernel/fs/erofs/erofs.ko.xz", "kernel/lib/libcrc32c.ko", "kernel/fs/overlayfs/overlay.ko.xz")
+		"kernel/fs/erofs/erofs.ko.xz", "kernel/lib/libcrc32c.ko", "kernel/fs/overlayfs/overlay.ko.xz",
+		"kernel/fs/efivarfs/efivarfs.ko.xz")
 }
 
 func TestModulesComeAfterWhatTheyNeed(t *testing.T) {
@@ -75,14 +77,14 @@ func TestModulesComeAfterWhatTheyNeed(t *testing.T) {
 			t.Errorf("%s is %q", m.name, m.content)
 		}
 	}
-	want := []string{"dm-mod.ko", "dm-bufio.ko", "dm-verity.ko", "libcrc32c.ko", "erofs.ko", "overlay.ko"}
+	want := []string{"dm-mod.ko", "dm-bufio.ko", "dm-verity.ko", "libcrc32c.ko", "erofs.ko", "overlay.ko", "efivarfs.ko"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the modules are %v, want %v", got, want)
 	}
 }
 
 func TestWhatIsBuiltInIsLeftOut(t *testing.T) {
-	list, err := load(kernel(t, "kernel/drivers/md/dm-verity.ko\nkernel/fs/erofs/erofs.ko\nkernel/fs/overlayfs/overlay.ko\n", ""))
+	list, err := load(kernel(t, "kernel/drivers/md/dm-verity.ko\nkernel/fs/erofs/erofs.ko\nkernel/fs/overlayfs/overlay.ko\nkernel/fs/efivarfs/efivarfs.ko\n", ""))
 	if err != nil || len(list) != 0 {
 		t.Errorf("got %v, %v", list, err)
 	}
@@ -125,7 +127,8 @@ func TestTheInitrdHoldsTheProgramAndTheModules(t *testing.T) {
 		}
 	}
 	want := []string{"init", "modules", "modules/00-dm-mod.ko", "modules/01-dm-bufio.ko", "modules/02-dm-verity.ko",
-		"modules/03-libcrc32c.ko", "modules/04-erofs.ko", "modules/05-overlay.ko"}
+		"modules/03-libcrc32c.ko", "modules/04-erofs.ko", "modules/05-overlay.ko",
+		"modules/06-efivarfs.ko"}
 	if !slices.Equal(names, want) {
 		t.Errorf("the initrd holds %v, want %v", names, want)
 	}

@@ -106,9 +106,109 @@ func TestOfSeveralNodesTheOneThatIsMeantBoots(t *testing.T) {
 			two[fmt.Sprintf("%s %sp%d", disk, disk, n)] = label
 		}
 	}
-	found, err := awaitNode(t.Context(), sys(t, two), func(n node) bool { return n["ovenbird-root"].device == "nvme1n1p0" })
-	if err != nil || found["ovenbird-var"].device != "nvme1n1p2" {
-		t.Errorf("got %v, %v, want the disk nvme1n1", found, err)
+	on := func(drives ...string) func(node) bool {
+		return func(n node) bool { return slices.Contains(drives, n["ovenbird-root"].drive) }
+	}
+	for _, test := range []struct {
+		name        string
+		is, started func(node) bool
+		want        string // the drive
+	}{
+		{"another image's beside it", on("nvme1n1"), on(), "nvme1n1"},
+		{"another node's of the same image beside it", on("nvme0n1", "nvme1n1"), on("nvme1n1"), "nvme1n1"},
+		{"another image's where the firmware started", on("nvme1n1"), on("nvme0n1"), "nvme1n1"},
+		{"two that cannot be told apart", on("nvme0n1", "nvme1n1"), on(), ""},
+		{"two where the firmware started", on("nvme0n1", "nvme1n1"), on("nvme0n1", "nvme1n1"), ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			found, err := awaitNode(withDeadline(t, time.Minute), sys(t, two), choice{is: test.is, started: test.started})
+			if got := found["ovenbird-var"].drive; got != test.want || (err == nil) != (test.want != "") {
+				t.Errorf("got the drive %q, %v, want %q", got, err, test.want)
+			}
+			if err != nil && !strings.Contains(err.Error(), "of several disks") {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}
+
+func withDeadline(t *testing.T, left time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), left)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestTheFirmwareTellsWhichDriveItStartedFrom(t *testing.T) {
+	const (
+		root      = "0201 0c00 d0410a03 00000000"
+		pci       = "0101 0600 00 03"
+		behind    = "0101 0600 02 1d 0101 0600 00 00"
+		namespace = "0317 1000 01000000 0000000000000000"
+		file      = "0404 0600 6100"
+		end       = "7fff 0400"
+	)
+	option := func(path string) string {
+		path = strings.ReplaceAll(path, " ", "")
+		return fmt.Sprintf("01000000 %02x00 5500 4500 0000 %s", len(path)/2, path)
+	}
+	for _, test := range []struct{ name, current, option, want string }{
+		{"a drive", "0a00", option(root + pci + namespace + end), "03.0"},
+		{"a drive behind a bridge", "0a00", option(root + behind + namespace + file + end), "1d.2/00.0"},
+		{"a network card", "0a00", option(root + pci + end), ""},
+		{"a file of no place", "0a00", option(file + end), ""},
+		{"a path that is cut short", "0a00", "01000000 4000 5500 0000 0201", ""},
+		{"a part of no length", "0a00", option("0101 0000 00 03"), ""},
+		{"an option that is gone", "0b00", option(root + pci + namespace + end), ""},
+		{"nothing", "", "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, content := range map[string]string{"BootCurrent": test.current, "Boot000A": test.option} {
+				raw, err := hex.DecodeString("07000000" + strings.ReplaceAll(content, " ", ""))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, name+"-8be4df61-93ca-11d2-aa0d-00e098032b8c"), raw, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := bootWay(dir); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestADriveHasAPlaceOnTheBus(t *testing.T) {
+	root := t.TempDir()
+	link := func(name, target string) {
+		t.Helper()
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join(root, target), file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, controller := range []string{"pci0000:00/0000:00:03.0/nvme/nvme0", "pci0000:00/0000:00:1d.2/0000:05:00.0/nvme/nvme1"} {
+		transport := filepath.Join(root, "devices", controller, "transport")
+		if err := os.MkdirAll(filepath.Dir(transport), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(transport, []byte("pcie\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("class/block/nvme0n1/device", "devices/pci0000:00/0000:00:03.0/nvme/nvme0")
+	link("class/block/nvme1n1/device", "devices/virtual/nvme-subsystem/nvme-subsys1")
+	link("devices/virtual/nvme-subsystem/nvme-subsys1/nvme1", "devices/pci0000:00/0000:00:1d.2/0000:05:00.0/nvme/nvme1")
+	for drive, want := range map[string]string{"nvme0n1": "03.0", "nvme1n1": "1d.2/00.0", "loop0": ""} {
+		if got := driveWay(filepath.Join(root, "class/block"), drive); got != want {
+			t.Errorf("%s: got %q, want %q", drive, got, want)
+		}
 	}
 }
 
@@ -133,16 +233,14 @@ func TestTheTopmostHashBlockTellsWhoseHashesTheyAre(t *testing.T) {
 }
 
 func TestADiskThatNeverComesIsAnErrorThatSaysWhatThereIs(t *testing.T) {
-	soon := func() context.Context {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		t.Cleanup(cancel)
-		return ctx
+	all := func(are bool) choice {
+		return choice{is: func(node) bool { return are }, started: func(node) bool { return are }}
 	}
-	_, err := awaitNode(soon(), sys(t, map[string]string{"nvme0n1 nvme0n1p1": "data"}), func(node) bool { return true })
+	_, err := awaitNode(withDeadline(t, 50*time.Millisecond), sys(t, map[string]string{"nvme0n1 nvme0n1p1": "data"}), all(true))
 	if err == nil || !strings.Contains(err.Error(), "ovenbird-root-verity") || !strings.HasSuffix(err.Error(), "there are: nvme0n1p1 (data)") {
 		t.Errorf("the error is %v", err)
 	}
-	_, err = awaitNode(soon(), sys(t, map[string]string{"a a1": "ovenbird-root", "a a2": "ovenbird-root-verity", "a a3": "ovenbird-var"}), func(node) bool { return false })
+	_, err = awaitNode(withDeadline(t, 50*time.Millisecond), sys(t, map[string]string{"a a1": "ovenbird-root", "a a2": "ovenbird-root-verity", "a a3": "ovenbird-var"}), all(false))
 	if err == nil || !strings.Contains(err.Error(), "root hash of the command line is that of no disk") {
 		t.Errorf("the error for another node's disk is %v", err)
 	}

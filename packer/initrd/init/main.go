@@ -2,7 +2,8 @@
 // disk, has the kernel check every block of the root against the root hash that the
 // command line carries, mounts the data partition at /var, makes /etc and /opt writable
 // and hands over to systemd. It reads nothing but the disk and makes no decision that the
-// signed command line has not made.
+// signed command line has not made, but for one: of several disks of one image, the firmware
+// tells which is this node's.
 //
 // Whatever goes wrong is a line on the console, and then a kernel panic: the command
 // line says how long until the machine starts again.
@@ -65,8 +66,9 @@ func boot() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), diskTimeout)
 	defer cancel()
-	parts, err := awaitNode(ctx, "/sys/class/block", func(n node) bool {
-		return vouchedFor(n[disk.RootVerity].path(), rootHash)
+	parts, err := awaitNode(ctx, blockDevices, choice{
+		is:      func(n node) bool { return vouchedFor(n[disk.RootVerity].path(), rootHash) },
+		started: started(),
 	})
 	if err != nil {
 		return err

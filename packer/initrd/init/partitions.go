@@ -17,6 +17,7 @@ import (
 
 // partition is one of the partitions of a disk.
 type partition struct {
+	drive  string // nvme0n1
 	device string // nvme0n1p2
 	number string // MAJOR:MINOR
 }
@@ -28,10 +29,21 @@ var wanted = []string{disk.Root, disk.RootVerity, disk.Var}
 // node is the partitions of one disk by name, all that are wanted.
 type node map[string]partition
 
-// awaitNode returns the first disk that has all the wanted partitions and that is meant:
-// is tells. A volume of another node may be attached beside this one's, for a look at it.
+// settle is how long disks may go on showing up after one that could be it.
+const settle = 2 * time.Second
+
+// choice says which disk is meant.
+type choice struct {
+	is      func(node) bool // one of the image
+	started func(node) bool // the one that the firmware started from, as far as it tells
+}
+
+// awaitNode returns the disk that has all the wanted partitions and that is meant. A volume
+// of another node may be attached beside this one's, for a look at it, and be of the same
+// image: the one that the firmware started from is taken as soon as it is there, another
+// only if it stays the only one.
 // The kernel's events are subscribed to before the first look, so that none is missed.
-func awaitNode(ctx context.Context, sys string, is func(node) bool) (node, error) {
+func awaitNode(ctx context.Context, sys string, meant choice) (node, error) {
 	events, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
 	if err != nil {
 		return nil, errors.New("listen to the kernel's events: " + err.Error())
@@ -41,17 +53,31 @@ func awaitNode(ctx context.Context, sys string, is func(node) bool) (node, error
 		return nil, errors.New("listen to the kernel's events: " + err.Error())
 	}
 	deadline, _ := ctx.Deadline()
+	var settled time.Time // when no other disk is waited for
 	for {
 		found, err := findNodes(sys)
 		if err != nil {
 			return nil, err
 		}
-		if mine := slices.IndexFunc(found, is); mine >= 0 {
-			return found[mine], nil
+		all := len(found)
+		found = slices.DeleteFunc(found, func(n node) bool { return !meant.is(n) })
+		started := slices.DeleteFunc(slices.Clone(found), func(n node) bool { return !meant.started(n) })
+		if len(started) == 1 {
+			return started[0], nil
+		}
+		if len(found) > 0 && settled.IsZero() {
+			settled = time.Now().Add(settle)
 		}
 		left := time.Until(deadline)
+		if len(found) > 0 {
+			left = min(left, time.Until(settled))
+		}
 		switch {
-		case left <= 0 && len(found) > 0:
+		case left <= 0 && len(found) == 1:
+			return found[0], nil
+		case left <= 0 && len(found) > 1:
+			return nil, errors.New("the root hash of the command line is that of several disks, and the firmware does not tell which of them is this node's: detach the other nodes' volumes; there are: " + listPartitions(sys))
+		case left <= 0 && all > 0:
 			return nil, errors.New("the root hash of the command line is that of no disk; there are: " + listPartitions(sys))
 		case left <= 0:
 			return nil, errors.New("no disk has the partitions " + strings.Join(wanted, ", ") + "; there are: " + listPartitions(sys))
@@ -87,7 +113,7 @@ func findNodes(sys string) ([]node, error) {
 		if disks[disk] == nil {
 			disks[disk] = node{}
 		}
-		disks[disk][name] = partition{device: properties["DEVNAME"], number: properties["MAJOR"] + ":" + properties["MINOR"]}
+		disks[disk][name] = partition{drive: filepath.Base(disk), device: properties["DEVNAME"], number: properties["MAJOR"] + ":" + properties["MINOR"]}
 	}
 	var complete []node
 	for _, name := range slices.SortedFunc(maps.Keys(disks), func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) }) {
