@@ -136,8 +136,9 @@ func (b *build) open(ctx context.Context) (err error) {
 		return err
 	}
 	before := b.journal.Build()
-	_, found := b.image(b.home.name)
-	if before.ID != "" && before.Options == b.options && !found {
+	image, found := b.image(b.home.name)
+	// A build that was killed after it marked its images has them found.
+	if before.ID != "" && before.Options == b.options && (!found || tagOf(image.Tags, tagBuild) == before.ID) {
 		b.ui.Say("Going on with the build of this disk that was interrupted " + time.Since(before.Begun).Round(time.Second).String() + " ago")
 		b.wish.name = before.Name
 		return nil
@@ -147,6 +148,7 @@ func (b *build) open(ctx context.Context) (err error) {
 		if err := b.undo(ctx); err != nil {
 			return errors.Join(err, b.journal.Close())
 		}
+		maps.DeleteFunc(b.images, func(_ string, image ec2types.Image) bool { return tagOf(image.Tags, tagBuild) == before.ID })
 	}
 	if err := b.nameIsFree(ctx); err != nil {
 		return errors.Join(err, b.journal.Remove())

@@ -306,7 +306,7 @@ func (j *Journal) Remove() error {
 	if err := os.Remove(j.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove journal: %w", err)
 	}
-	return nil
+	return syncDir(filepath.Dir(j.path))
 }
 
 func syncDir(dir string) error {
