@@ -218,6 +218,26 @@ func TestACancelledCopyLeavesNothing(t *testing.T) {
 	tr.clean(t)
 }
 
+func TestTheSnapshotOfACopyThatIsGoneAlreadyIsRemoved(t *testing.T) {
+	tr := newTrial(t, endpointtest.After(0, 200*time.Millisecond))
+	tr.everything()
+	ctx, cancel := context.WithCancel(t.Context())
+	tr.ui.hear = func(line string) {
+		if strings.HasPrefix(line, "Copying") {
+			time.AfterFunc(20*time.Millisecond, cancel)
+		}
+	}
+	tr.aws.Fail(t, fault.Fault{Action: "DeleteSnapshot", Effect: fault.Deny})
+	if _, err := tr.run(ctx); !retry.Denied(err) {
+		t.Errorf("the error is %v", err)
+	}
+	tr.aws.Faults.Clear()
+	if _, err := tr.sweep(t); err != nil {
+		t.Error(err)
+	}
+	tr.clean(t)
+}
+
 // writeCertificate writes a new certificate in PEM.
 func writeCertificate(t *testing.T) (path string, raw []byte) {
 	t.Helper()
