@@ -55,9 +55,11 @@ func (b *build) publish(ctx context.Context) (made []journal.Resource, err error
 			return
 		}
 		made = b.journal.Resources()
-		err = b.journal.Remove()
+		if err = b.journal.Remove(); err == nil {
+			b.remember()
+		}
 	}()
-	for _, step := range []func(context.Context) error{b.snapshot, b.register, b.copy, b.share, b.mark, b.announce, b.remember} {
+	for _, step := range []func(context.Context) error{b.snapshot, b.register, b.copy, b.share, b.mark, b.announce} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +121,35 @@ func (tr *trial) holdsAlone(t *testing.T, parent, child *Artifact) {
 		t.Fatal(err)
 	}
 	tr.holds(t, child.State("image_id").(string))
+}
+
+func TestAnImageOutlivesAMapThatCannotBeKept(t *testing.T) {
+	tr := newTrial(t)
+	if err := os.WriteFile(filepath.Join(tr.state, "snapshots"), nil, 0o600); err != nil { // where a directory is wanted
+		t.Fatal(err)
+	}
+	artifact := tr.must(t)
+	tr.holds(t, artifact.State("image_id").(string))
+	if !slices.ContainsFunc(tr.ui.lines, func(line string) bool { return strings.Contains(line, "keep the block map") }) {
+		t.Errorf("nothing is said about the map: %q", tr.ui.lines)
+	}
+}
+
+func TestTwoBuildsOfADiskToTwoRegionsGoOnSideBySide(t *testing.T) {
+	tr := newTrial(t)
+	tr.more["region"] = tr.aws.Regions[0]
+	other := *tr
+	other.more = map[string]any{"region": tr.aws.Regions[1]}
+	other.ui = newListener(t.Output())
+	tr.ui.hear = func(line string) {
+		if strings.HasPrefix(line, "Uploading") {
+			other.must(t)
+		}
+	}
+	tr.must(t)
+	if left := tr.aws.Left(); len(left) != 4 {
+		t.Errorf("there are %v, want an image and a snapshot in each of two regions", left)
+	}
 }
 
 func TestAFaultThatPassesIsOutlasted(t *testing.T) {

@@ -38,7 +38,7 @@ func (b *build) scan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	path := b.store.mapOf(b.content)
+	path := b.store.mapOf(b.home.name, b.content)
 	if err := out.Sync(); err != nil {
 		return fmt.Errorf("keep the block map: %w", err)
 	}
@@ -175,11 +175,14 @@ func (b *build) send(ctx context.Context, uploader upload.Uploader, snapshot jou
 	return uploader.Complete(ctx, upload.Seal{Snapshot: snapshot.ID, Started: snapshot.Time, Total: total, Again: again})
 }
 
-// remember keeps the disk's block map as that of its snapshot, for later builds, or drops it.
-func (b *build) remember(context.Context) error {
-	snapshot, ok := b.journal.Find(journal.Snapshot, b.home.name, "")
-	if ok && snapshot.Done {
-		return b.store.remember(b.home.name, snapshot.ID, b.config.encryption(), b.blocks)
+// remember keeps the disk's block map as that of its snapshot, for later builds, or drops
+// it. The image is finished: without the map a later build uploads more, and that is all.
+func (b *build) remember() {
+	keep := func() error { return b.store.forget(b.blocks.Path) }
+	if snapshot, ok := b.journal.Find(journal.Snapshot, b.home.name, ""); ok && snapshot.Done {
+		keep = func() error { return b.store.remember(b.home.name, snapshot.ID, b.config.encryption(), b.blocks) }
 	}
-	return b.store.forget(b.blocks.Path)
+	if err := keep(); err != nil {
+		b.ui.Say(fmt.Sprintf("The next build of a similar disk uploads all of it: %v", err))
+	}
 }

@@ -19,7 +19,7 @@ import (
 // store is the directory of journals and block maps:
 //
 //	REGION-CONTENT.journal            an unfinished build
-//	maps/CONTENT.map                  the disk of an unfinished build
+//	maps/REGION-CONTENT.map           the disk of an unfinished build
 //	snapshots/REGION/SNAPSHOT.HOW.map what is in a snapshot, and how it is encrypted
 type store string
 
@@ -50,8 +50,8 @@ func (s store) scratch() (*os.File, error) {
 	return f, nil
 }
 
-func (s store) mapOf(content string) string {
-	return filepath.Join(string(s), "maps", content+".map")
+func (s store) mapOf(region, content string) string {
+	return filepath.Join(string(s), "maps", region+"-"+content+".map")
 }
 
 func (s store) snapshotMap(region, id, encryption string) string {
