@@ -28,6 +28,7 @@ type build struct {
 	cloud  *cloud
 	store  store
 
+	account string
 	home    *region
 	disk    *os.File
 	blocks  blocks.Map
@@ -133,7 +134,7 @@ func (b *build) image(region string) (ec2types.Image, bool) {
 
 // open opens the journal, and goes on with the build in it or clears it away.
 func (b *build) open(ctx context.Context) (err error) {
-	b.journal, err = journal.Open(b.store.journal(b.home.name, b.content))
+	b.journal, err = journal.Open(b.store.journal(b.account, b.home.name, b.content))
 	if err != nil {
 		return err
 	}
@@ -156,7 +157,7 @@ func (b *build) open(ctx context.Context) (err error) {
 		return errors.Join(err, b.journal.Remove())
 	}
 	return b.journal.Begin(journal.Build{
-		ID: uuid.NewString(), Region: b.home.name, Profile: b.config.Profile, Content: b.content,
+		ID: uuid.NewString(), Account: b.account, Region: b.home.name, Profile: b.config.Profile, Content: b.content,
 		Options: b.options, Name: b.wish.name, Map: b.blocks.Path, Begun: time.Now().UTC().Round(time.Second),
 	})
 }

@@ -60,6 +60,9 @@ func (p *PostProcessor) run(ctx context.Context, ui packersdk.Ui, source packers
 	if b.home, err = aws.region(ctx, p.config.Region); err != nil {
 		return nil, err
 	}
+	if b.account, err = b.home.account(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.scan(ctx); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ovenbird-dev/ovenbird/packer/ami/retry"
 	"github.com/ovenbird-dev/ovenbird/packer/ami/upload"
@@ -40,6 +41,7 @@ type region struct {
 	ec2     *ec2.Client
 	ebs     *ebs.Client
 	ssm     *ssm.Client
+	sts     *sts.Client
 	retry   retry.Policy
 	poll    time.Duration // between looks at what takes time
 	visible time.Duration // until all of EC2 knows what was just made or removed
@@ -91,7 +93,7 @@ func (c *cloud) region(ctx context.Context, name string) (*region, error) {
 	}
 	r := &region{
 		name: loaded.Region, retry: c.retry, poll: c.poll, visible: c.visible,
-		ec2: ec2.NewFromConfig(loaded), ebs: ebs.NewFromConfig(loaded), ssm: ssm.NewFromConfig(loaded),
+		ec2: ec2.NewFromConfig(loaded), ebs: ebs.NewFromConfig(loaded), ssm: ssm.NewFromConfig(loaded), sts: sts.NewFromConfig(loaded),
 	}
 	c.regions[name], c.regions[r.name] = r, r
 	return r, nil
@@ -133,6 +135,15 @@ func callAs[I, O, T any](ctx context.Context, r *region, how retry.Call, do func
 		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}
 	return out, nil
+}
+
+// account is the account that the credentials are of.
+func (r *region) account(ctx context.Context) (string, error) {
+	out, err := call(ctx, r, r.sts.GetCallerIdentity, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return "", fmt.Errorf("ask whose the credentials are: %w", err)
+	}
+	return aws.ToString(out.Account), nil
 }
 
 // owned lists the account's own images that match the filters.

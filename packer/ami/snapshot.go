@@ -38,7 +38,7 @@ func (b *build) scan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	path := b.store.mapOf(b.home.name, b.content)
+	path := b.store.mapOf(b.account, b.home.name, b.content)
 	if err := out.Sync(); err != nil {
 		return fmt.Errorf("keep the block map: %w", err)
 	}

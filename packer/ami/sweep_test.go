@@ -3,6 +3,7 @@ package ami
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +104,27 @@ func TestSweepLeavesABuildAloneThatIsUnderWay(t *testing.T) {
 	}
 	artifact := tr.must(t)
 	tr.holds(t, artifact.State("image_id").(string))
+}
+
+func TestSweepLeavesTheJournalsOfOtherAccountsAlone(t *testing.T) {
+	tr := newTrial(t)
+	j, err := journal.Open(filepath.Join(tr.state, "other.journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot := journal.Resource{Kind: journal.Snapshot, Region: tr.aws.Regions[0], ID: "snap-0123456789abcdef0"}
+	err = errors.Join(j.Begin(journal.Build{ID: "b", Account: "444455556666", Region: tr.aws.Regions[0]}), j.Have(snapshot), j.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--dry-run"}, nil} {
+		if swept, err := tr.sweep(t, args...); err == nil || !strings.Contains(err.Error(), "444455556666") || len(swept) > 0 {
+			t.Errorf("%v: swept are %+v, %v", args, swept, err)
+		}
+	}
+	if j, err = journal.Open(filepath.Join(tr.state, "other.journal")); err != nil || len(j.Resources()) != 1 {
+		t.Errorf("the journal has lost its snapshot: %v", err)
+	}
 }
 
 func TestSweepKeepsTheJournalOfWhatItCannotRemove(t *testing.T) {

@@ -27,6 +27,7 @@ var ErrBusy = errors.New("another build of the same disk is under way")
 // Build says which build a journal is of.
 type Build struct {
 	ID      string    `json:"id"`      // the value of the tag ovenbird.dev/build
+	Account string    `json:"account"` // in which it makes things
 	Region  string    `json:"region"`  // where the snapshot is made
 	Profile string    `json:"profile"` // of the AWS configuration; for sweeping
 	Content string    `json:"content"` // the disk's content hash
