@@ -191,11 +191,17 @@ func (b *build) clear(ctx context.Context) error {
 }
 
 // refused drops a resource that AWS has plainly refused to make: nobody need look for it.
-func (b *build) refused(r journal.Resource, err error) error {
-	if retry.Code(err) == "" || retry.Classify(err) != retry.Permanent {
+// One that was asked for before may be there all the same.
+func (b *build) refused(r journal.Resource, asked bool, err error) error {
+	if asked || !refusal(err) {
 		return err
 	}
 	return errors.Join(err, b.journal.Gone(r))
+}
+
+// refusal tells whether AWS has refused to make something and has not made it before.
+func refusal(err error) bool {
+	return retry.Code(err) != "" && retry.Classify(err) == retry.Permanent && !errors.Is(err, retry.ErrUnsure)
 }
 
 func (b *build) undo(ctx context.Context) error {

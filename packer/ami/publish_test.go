@@ -34,12 +34,9 @@ const parameter = "/nodes/1.37.2/beta/image_id"
 // everything is a template that uses all there is.
 func (tr *trial) everything() {
 	regions := tr.aws.Regions
-	key := func(region string) string {
-		return "arn:aws:kms:" + region + ":" + tr.aws.Account + ":key/0a0a0a0a-0000-4000-8000-000000000000"
-	}
 	tr.more = map[string]any{
 		"ami_name": "node-{{.Content}}", "region": regions[0], "ami_regions": regions[1:],
-		"encrypt_boot": true, "kms_key_id": key(regions[0]),
+		"encrypt_boot": true, "kms_key_id": tr.key(regions[0]),
 		"ami_users": []string{"444455556666"}, "snapshot_users": []string{"444455556666"},
 		"ami_org_arns": []string{"arn:aws:organizations::111122223333:organization/o-abcdefghij"},
 		"ami_ou_arns":  []string{"arn:aws:organizations::111122223333:ou/o-abcdefghij/ou-abcd-abcdefgh"},
@@ -48,9 +45,14 @@ func (tr *trial) everything() {
 	}
 	keys := map[string]string{}
 	for _, region := range regions[1:] {
-		keys[region] = key(region)
+		keys[region] = tr.key(region)
 	}
 	tr.more["region_kms_key_ids"] = keys
+}
+
+// key is a KMS key of a region.
+func (tr *trial) key(region string) string {
+	return "arn:aws:kms:" + region + ":" + tr.aws.Account + ":key/0a0a0a0a-0000-4000-8000-000000000000"
 }
 
 // value reads the parameter; "" when there is none.
@@ -201,6 +203,41 @@ func TestALostAnswerWhilePublishingMakesNothingTwice(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestARefusalAfterALostAnswerLeavesNothing(t *testing.T) {
+	for _, action := range []string{"StartSnapshot", "RegisterImage", "CopyImage"} {
+		t.Run(action, func(t *testing.T) {
+			tr := newTrial(t, endpointtest.After(0, 20*time.Millisecond))
+			tr.everything()
+			tr.more["ami_regions"] = tr.aws.Regions[1:2]
+			tr.more["region_kms_key_ids"] = map[string]string{tr.aws.Regions[1]: tr.key(tr.aws.Regions[1])}
+			tr.aws.Fail(t, fault.Fault{Action: action, Effect: fault.Lose, Count: 1})
+			tr.aws.Fail(t, fault.Fault{Action: action, Effect: fault.Deny, After: 1})
+			if _, err := tr.run(t.Context()); !retry.Denied(err) {
+				t.Errorf("the error is %v", err)
+			}
+			tr.clean(t)
+		})
+	}
+}
+
+func TestACopyThatIsAskedForAgainInOtherWordsIsNotForgotten(t *testing.T) {
+	tr := newTrial(t)
+	tr.everything()
+	tr.aws.Fail(t, fault.Fault{Action: "CopyImage", Effect: fault.Lose})
+	for _, action := range []string{"DeregisterImage", "DeleteSnapshot"} { // so that the next build goes on
+		tr.aws.Fail(t, fault.Fault{Action: action, Effect: fault.Deny})
+	}
+	if _, err := tr.run(t.Context()); !retry.Denied(err) {
+		t.Errorf("the error is %v", err)
+	}
+	tr.aws.Faults.Clear()
+	tr.more["tags"] = map[string]string{"kind": "another"}
+	if _, err := tr.run(t.Context()); retry.Code(err) != "IdempotentParameterMismatch" {
+		t.Errorf("the error is %v", err)
+	}
+	tr.clean(t)
 }
 
 func TestACancelledCopyLeavesNothing(t *testing.T) {

@@ -131,7 +131,7 @@ func (b *build) start(ctx context.Context, uploader upload.Uploader) (journal.Re
 		Parent: snapshot.Parent, Encrypted: b.config.Encrypt, KMSKey: b.config.KMSKeyID, Tags: b.marks(),
 	})
 	if err != nil {
-		return snapshot, nil, b.refused(snapshot, err)
+		return snapshot, nil, b.refused(snapshot, asked, err)
 	}
 	snapshot.ID = id
 	return snapshot, parent, b.journal.Have(snapshot)
