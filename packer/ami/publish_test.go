@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
@@ -139,12 +140,7 @@ func TestAParameterGetsItsOldValueBack(t *testing.T) {
 		t.Errorf("the parameter is %q, want the first image", got)
 	}
 	// A value that somebody else has set since is not ours to change.
-	_, err := ssm.NewFromConfig(tr.aws.Config()).PutParameter(t.Context(), &ssm.PutParameterInput{
-		Name: aws.String(parameter), Value: aws.String("by hand"), Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(true),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tr.put(t, "by hand", "text")
 	if err := first.Destroy(); err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +148,66 @@ func TestAParameterGetsItsOldValueBack(t *testing.T) {
 		t.Errorf("the parameter is %q", got)
 	}
 	tr.clean(t)
+}
+
+// put sets the parameter as somebody else does.
+func (tr *trial) put(t *testing.T, value, dataType string) {
+	t.Helper()
+	_, err := ssm.NewFromConfig(tr.aws.Config()).PutParameter(t.Context(), &ssm.PutParameterInput{
+		Name: aws.String(parameter), Value: aws.String(value), Type: ssmtypes.ParameterTypeString, DataType: aws.String(dataType), Overwrite: aws.Bool(true),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAParameterGetsBackWhatIsNoImageAnyMore(t *testing.T) {
+	tr := newTrial(t)
+	tr.everything()
+	region := tr.aws.Regions[0]
+	tr.put(t, "not yet", "text")
+	first := tr.must(t)
+	writeDisk(t, tr.disk, 40, 0, 9)
+	second := tr.must(t)
+	id := first.State("image_id").(string)
+	if _, err := ec2.NewFromConfig(tr.aws.Config()).DeregisterImage(t.Context(), &ec2.DeregisterImageInput{ImageId: aws.String(id)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Destroy(); err != nil {
+		t.Fatal(err)
+	}
+	if got := tr.value(t, region); got != id {
+		t.Errorf("the parameter is %q, want %s as before", got, id)
+	}
+	if err := first.Destroy(); err != nil {
+		t.Fatal(err)
+	}
+	if got := tr.value(t, region); got != "not yet" {
+		t.Errorf("the parameter is %q, want what it was at first", got)
+	}
+}
+
+func TestABuildThatIsCancelledAsItAnnouncesLeavesNoParameter(t *testing.T) {
+	tr := newTrial(t, endpointtest.After(0, 200*time.Millisecond))
+	tr.everything()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		for tr.aws.Calls("PutParameter") < len(tr.aws.Regions) && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	if _, err := tr.run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+	tr.clean(t)
+	time.Sleep(200 * time.Millisecond) // what was put would be in effect
+	for _, region := range tr.aws.Regions {
+		if got := tr.value(t, region); got != "" {
+			t.Errorf("%s: the parameter is %q", region, got)
+		}
+	}
 }
 
 func TestARegionThatIsAddedLaterGetsACopyOnly(t *testing.T) {

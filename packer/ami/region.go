@@ -30,36 +30,38 @@ const (
 	signingIn  = 30 * time.Second
 	registers  = 15 * time.Minute
 	copies     = 2 * time.Hour
-	publishes  = 2 * time.Minute // EC2 Image parameters are checked after they are put
+	checks     = 2 * time.Minute // until SSM has checked a parameter of an image
 	clearing   = 5 * time.Minute
 	consistent = 2 * time.Minute // until all of EC2 knows what was just made or removed
 )
 
 // region is AWS in one region.
 type region struct {
-	name    string
-	ec2     *ec2.Client
-	ebs     *ebs.Client
-	ssm     *ssm.Client
-	sts     *sts.Client
-	retry   retry.Policy
-	poll    time.Duration // between looks at what takes time
-	visible time.Duration // until all of EC2 knows what was just made or removed
+	name      string
+	ec2       *ec2.Client
+	ebs       *ebs.Client
+	ssm       *ssm.Client
+	sts       *sts.Client
+	retry     retry.Policy
+	poll      time.Duration // between looks at what takes time
+	visible   time.Duration // until all of EC2 knows what was just made or removed
+	announces time.Duration // until SSM has checked a parameter of an image
 }
 
 // cloud finds the regions with one profile's credentials.
 type cloud struct {
-	profile string
-	retry   retry.Policy
-	poll    time.Duration
-	visible time.Duration
+	profile   string
+	retry     retry.Policy
+	poll      time.Duration
+	visible   time.Duration
+	announces time.Duration
 
 	mu      sync.Mutex
 	regions map[string]*region
 }
 
 func newCloud(profile string) *cloud {
-	return &cloud{profile: profile, retry: retry.Default, poll: 2 * time.Second, visible: consistent, regions: map[string]*region{}}
+	return &cloud{profile: profile, retry: retry.Default, poll: 2 * time.Second, visible: consistent, announces: checks, regions: map[string]*region{}}
 }
 
 // region connects to a region; "" is the one of the AWS configuration.
@@ -92,7 +94,7 @@ func (c *cloud) region(ctx context.Context, name string) (*region, error) {
 		return nil, fmt.Errorf("find AWS credentials: %w; try `aws sts get-caller-identity`, which looks in the same places", err)
 	}
 	r := &region{
-		name: loaded.Region, retry: c.retry, poll: c.poll, visible: c.visible,
+		name: loaded.Region, retry: c.retry, poll: c.poll, visible: c.visible, announces: c.announces,
 		ec2: ec2.NewFromConfig(loaded), ebs: ebs.NewFromConfig(loaded), ssm: ssm.NewFromConfig(loaded), sts: sts.NewFromConfig(loaded),
 	}
 	c.regions[name], c.regions[r.name] = r, r

@@ -50,13 +50,14 @@ type Resource struct {
 	Region string `json:"region"`
 	Name   string `json:"name,omitempty"` // an image's or a parameter's
 	// ID is empty until AWS has said it: the resource may exist all the same.
-	ID        string    `json:"id,omitempty"`
-	Token     string    `json:"token,omitempty"`     // the client token it was asked for with
-	Parent    string    `json:"parent,omitempty"`    // a snapshot's
-	Snapshots []string  `json:"snapshots,omitempty"` // an image's
-	Previous  *string   `json:"previous,omitempty"`  // a parameter's value before; nil when there was none
-	Done      bool      `json:"done,omitempty"`      // nothing is left to do about it
-	Time      time.Time `json:"time"`
+	ID           string    `json:"id,omitempty"`
+	Token        string    `json:"token,omitempty"`        // the client token it was asked for with
+	Parent       string    `json:"parent,omitempty"`       // a snapshot's
+	Snapshots    []string  `json:"snapshots,omitempty"`    // an image's
+	Previous     *string   `json:"previous,omitempty"`     // a parameter's value before; nil when there was none
+	PreviousType string    `json:"previousType,omitempty"` // the data type of Previous
+	Done         bool      `json:"done,omitempty"`         // nothing is left to do about it
+	Time         time.Time `json:"time"`
 }
 
 func (r Resource) same(other Resource) bool {
