@@ -16,6 +16,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint/endpointtest"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
+	"github.com/ovenbird-dev/ovenbird/packer/ami/retry"
 )
 
 func describe(t *testing.T, config aws.Config, id string) ec2types.Image {
@@ -111,6 +112,23 @@ func TestOnlyTheBlocksThatDifferFromAnEarlierSnapshotAreUploaded(t *testing.T) {
 	image = describe(t, tr.aws.Config(), third.State("image_id").(string))
 	if puts := tr.aws.Puts(*image.BlockDeviceMappings[0].Ebs.SnapshotId); len(puts) != 5 {
 		t.Errorf("without a parent %d blocks were put, want 5", len(puts))
+	}
+}
+
+func TestAParentThatIsRefusedIsDoneWithout(t *testing.T) {
+	tr := newTrial(t, endpointtest.After(0, 20*time.Millisecond))
+	tr.more["ami_name"] = "node-{{.Content}}"
+	parent := describe(t, tr.aws.Config(), tr.must(t).State("image_id").(string)).BlockDeviceMappings[0].Ebs.SnapshotId
+	writeDisk(t, tr.disk, 40, 0, 1, 5, 7, 31)
+	tr.aws.Fail(t, fault.Fault{Action: "StartSnapshot", Effect: fault.Deny, Count: 1})
+	artifact := tr.must(t)
+	tr.holds(t, artifact.State("image_id").(string))
+
+	writeDisk(t, tr.disk, 40, 0, 1, 5, 7, 32)
+	tr.more["parent_snapshot"] = *parent
+	tr.aws.Fail(t, fault.Fault{Action: "StartSnapshot", Effect: fault.Deny, Count: 1})
+	if _, err := tr.run(t.Context()); !retry.Denied(err) {
+		t.Errorf("a parent that was asked for by name and is refused gives %v", err)
 	}
 }
 

@@ -126,15 +126,28 @@ func (b *build) start(ctx context.Context, uploader upload.Uploader) (journal.Re
 		}
 		parent = &m
 	}
-	id, err := uploader.Start(ctx, upload.Snapshot{
-		Token: snapshot.Token, VolumeGiB: b.wish.diskGiB, Description: "Ovenbird disk " + b.content[:16],
-		Parent: snapshot.Parent, Encrypted: b.config.Encrypt, KMSKey: b.config.KMSKeyID, Tags: b.marks(),
-	})
+	id, err := b.ask(ctx, uploader, snapshot)
+	if err != nil && !asked && refusal(err) && snapshot.Parent != "" && b.config.ParentSnapshot == parentAuto {
+		// Its key may be disabled, or the account encrypts by now what was not encrypted then.
+		b.ui.Say(fmt.Sprintf("Starting from nothing, as %s cannot be the parent: %v", snapshot.Parent, err))
+		snapshot.Token, snapshot.Parent, parent = uuid.NewString(), "", nil
+		if err := b.journal.Have(snapshot); err != nil {
+			return snapshot, nil, err
+		}
+		id, err = b.ask(ctx, uploader, snapshot)
+	}
 	if err != nil {
 		return snapshot, nil, b.refused(snapshot, asked, err)
 	}
 	snapshot.ID = id
 	return snapshot, parent, b.journal.Have(snapshot)
+}
+
+func (b *build) ask(ctx context.Context, uploader upload.Uploader, snapshot journal.Resource) (id string, err error) {
+	return uploader.Start(ctx, upload.Snapshot{
+		Token: snapshot.Token, VolumeGiB: b.wish.diskGiB, Description: "Ovenbird disk " + b.content[:16],
+		Parent: snapshot.Parent, Encrypted: b.config.Encrypt, KMSKey: b.config.KMSKeyID, Tags: b.marks(),
+	})
 }
 
 // send sends the blocks and seals the snapshot.
