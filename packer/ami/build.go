@@ -33,8 +33,10 @@ type build struct {
 	disk    *os.File
 	blocks  blocks.Map
 	content string
-	options string
 	wish    wish
+
+	options   string            // of the build
+	optionsIn map[string]string // of the image in each region
 
 	journal *journal.Journal
 
@@ -99,7 +101,7 @@ func (b *build) everywhere(ctx context.Context, work func(context.Context, *regi
 func (b *build) find(ctx context.Context) error {
 	return b.everywhere(ctx, func(ctx context.Context, r *region) error {
 		if !b.config.PackerForce {
-			found, err := r.owned(ctx, filter("tag:"+tagContent, b.content), filter("tag:"+tagOptions, b.options), filter("tag-key", tagPublished))
+			found, err := r.owned(ctx, filter("tag:"+tagContent, b.content), filter("tag:"+tagOptions, b.optionsIn[r.name]), filter("tag-key", tagPublished))
 			if err != nil {
 				return err
 			}
@@ -208,14 +210,15 @@ func (b *build) undo(ctx context.Context) error {
 	return b.cloud.undo(ctx, b.journal.Build().ID, b.journal.Resources(), b.journal.Gone)
 }
 
-// marks are the tags by which the build's things are found again.
-func (b *build) marks() map[string]string {
-	return map[string]string{tagBuild: b.journal.Build().ID, tagContent: b.content, tagOptions: b.options}
+// marks are the tags by which the build's things in a region are found again.
+func (b *build) marks(region string) map[string]string {
+	return map[string]string{tagBuild: b.journal.Build().ID, tagContent: b.content, tagOptions: b.optionsIn[region]}
 }
 
 // with adds one map to another.
 func with(a, b map[string]string) map[string]string {
-	both := maps.Clone(a)
+	both := map[string]string{}
+	maps.Copy(both, a)
 	maps.Copy(both, b)
 	return both
 }

@@ -85,7 +85,7 @@ func (b *build) register(ctx context.Context) error {
 }
 
 func (b *build) registered(ctx context.Context, snapshot string, asked bool) (string, error) {
-	out, err := create(ctx, b.home, b.home.ec2.RegisterImage, registration(b.wish, snapshot, b.marks()))
+	out, err := create(ctx, b.home, b.home.ec2.RegisterImage, registration(b.wish, snapshot, b.marks(b.home.name)))
 	if err == nil {
 		return aws.ToString(out.ImageId), nil
 	}
@@ -147,8 +147,8 @@ func (b *build) copyTo(ctx context.Context, r *region, source string) error {
 			Name: aws.String(b.wish.name), ClientToken: aws.String(image.Token),
 			SourceImageId: aws.String(source), SourceRegion: aws.String(b.home.name),
 			TagSpecifications: []ec2types.TagSpecification{
-				{ResourceType: ec2types.ResourceTypeImage, Tags: tags(with(b.wish.tags, b.marks()))},
-				{ResourceType: ec2types.ResourceTypeSnapshot, Tags: tags(with(b.wish.snapshotTags, b.marks()))},
+				{ResourceType: ec2types.ResourceTypeImage, Tags: tags(with(b.wish.tags, b.marks(r.name)))},
+				{ResourceType: ec2types.ResourceTypeSnapshot, Tags: tags(with(b.wish.snapshotTags, b.marks(r.name)))},
 			},
 		}
 		if b.wish.description != "" {

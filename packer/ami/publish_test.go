@@ -222,6 +222,22 @@ func TestARegionThatIsAddedLaterGetsACopyOnly(t *testing.T) {
 	}
 }
 
+func TestARegionWhoseKeyChangesGetsAnotherCopy(t *testing.T) {
+	tr := newTrial(t)
+	tr.everything()
+	tr.more["ami_name"] = "node-{{uuid}}" // another each time
+	first := tr.must(t).State("images").(map[string]string)
+	away := tr.aws.Regions[1]
+	keys := tr.more["region_kms_key_ids"].(map[string]string)
+	keys[away] = strings.Replace(tr.key(away), "/0a0a", "/0b0b", 1)
+	second := tr.must(t).State("images").(map[string]string)
+	for _, region := range tr.aws.Regions {
+		if (second[region] != first[region]) != (region == away) {
+			t.Errorf("%s: %s, then %s", region, first[region], second[region])
+		}
+	}
+}
+
 func TestAFailureWhilePublishingLeavesNothing(t *testing.T) {
 	for _, action := range []string{"CopyImage", "ModifyImageAttribute", "ModifySnapshotAttribute", "EnableImageDeprecation", "CreateTags", "PutParameter", "GetParameter"} {
 		t.Run(action, func(t *testing.T) {

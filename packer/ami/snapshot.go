@@ -146,7 +146,7 @@ func (b *build) start(ctx context.Context, uploader upload.Uploader) (journal.Re
 func (b *build) ask(ctx context.Context, uploader upload.Uploader, snapshot journal.Resource) (id string, err error) {
 	return uploader.Start(ctx, upload.Snapshot{
 		Token: snapshot.Token, VolumeGiB: b.wish.diskGiB, Description: "Ovenbird disk " + b.content[:16],
-		Parent: snapshot.Parent, Encrypted: b.config.Encrypt, KMSKey: b.config.KMSKeyID, Tags: b.marks(),
+		Parent: snapshot.Parent, Encrypted: b.config.Encrypt, KMSKey: b.config.KMSKeyID, Tags: b.marks(b.home.name),
 	})
 }
 
