@@ -78,6 +78,7 @@ type Journal struct {
 
 	mu        sync.Mutex
 	file      *os.File
+	end       int64 // of what is written whole
 	build     Build
 	resources []Resource // in the order in which they were first recorded
 	blocks    bitmap
@@ -143,7 +144,6 @@ func present(f *os.File, path string) bool {
 // replay reads the file. A last line that was cut off was never acted on: it is removed.
 func (j *Journal) replay() error {
 	r := bufio.NewReader(j.file)
-	var end int64
 	for number := 1; ; number++ {
 		text, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
@@ -155,12 +155,17 @@ func (j *Journal) replay() error {
 		if err := j.apply(text); err != nil {
 			return fmt.Errorf("read journal %s, line %d: %w; it says what to remove at AWS by hand if it cannot be mended", j.path, number, err)
 		}
-		end += int64(len(text))
+		j.end += int64(len(text))
 	}
-	if err := j.file.Truncate(end); err != nil {
+	return j.mend()
+}
+
+// mend cuts off what was not written whole.
+func (j *Journal) mend() error {
+	if err := j.file.Truncate(j.end); err != nil {
 		return fmt.Errorf("mend journal: %w", err)
 	}
-	if _, err := j.file.Seek(end, io.SeekStart); err != nil {
+	if _, err := j.file.Seek(j.end, io.SeekStart); err != nil {
 		return fmt.Errorf("mend journal: %w", err)
 	}
 	return nil
@@ -214,9 +219,11 @@ func (j *Journal) write(l line, sync bool) error {
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	if _, err := j.file.Write(append(text, '\n')); err != nil {
-		return fmt.Errorf("write journal: %w", err)
+	n, err := j.file.Write(append(text, '\n'))
+	if err != nil {
+		return errors.Join(fmt.Errorf("write journal: %w", err), j.mend())
 	}
+	j.end += int64(n)
 	if !sync {
 		return nil
 	}
