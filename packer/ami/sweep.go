@@ -232,6 +232,8 @@ func (s *sweep) tagged(ctx context.Context, r *region) error {
 	return nil
 }
 
+// leftOver tells whether what was made then, and carries these tags, is nobody's any more.
+// What does not say when it was made may be new.
 func (s *sweep) leftOver(tags []ec2types.Tag, made time.Time) bool {
-	return tagOf(tags, tagPublished) == "" && !s.skip[tagOf(tags, tagBuild)] && time.Since(made) > s.olderThan
+	return tagOf(tags, tagPublished) == "" && !s.skip[tagOf(tags, tagBuild)] && !made.IsZero() && time.Since(made) > s.olderThan
 }

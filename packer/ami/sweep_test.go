@@ -92,6 +92,26 @@ func TestSweepFindsByItsTagsWhatNoJournalSpeaksOf(t *testing.T) {
 	tr.holds(t, finished.State("image_id").(string))
 }
 
+func TestSweepTakesWhatIsOldAndUnfinishedForLeftOver(t *testing.T) {
+	s := sweep{olderThan: time.Hour, skip: map[string]bool{"under way": true}}
+	old := time.Now().Add(-2 * time.Hour)
+	for name, test := range map[string]struct {
+		tags map[string]string
+		made time.Time
+		want bool
+	}{
+		"old":                  {map[string]string{tagBuild: "b"}, old, true},
+		"new":                  {map[string]string{tagBuild: "b"}, time.Now(), false},
+		"of no date":           {map[string]string{tagBuild: "b"}, time.Time{}, false},
+		"published":            {map[string]string{tagBuild: "b", tagPublished: "x"}, old, false},
+		"of a build under way": {map[string]string{tagBuild: "under way"}, old, false},
+	} {
+		if got := s.leftOver(tags(test.tags), test.made); got != test.want {
+			t.Errorf("what is %s is left over: %v", name, got)
+		}
+	}
+}
+
 func TestSweepLeavesABuildAloneThatIsUnderWay(t *testing.T) {
 	tr := newTrial(t)
 	tr.ui.hear = func(line string) {
