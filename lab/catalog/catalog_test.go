@@ -145,9 +145,14 @@ func crash(t *testing.T, dir string) {
 func TestAfterACrashOfTheMachineASnapshotIsWholeOrFailed(t *testing.T) {
 	k, dir := &clock{time.Now()}, t.TempDir()
 	before := open(t, dir, k)
-	whole, torn := start(t, before, k, Snapshot{}), start(t, before, k, Snapshot{})
+	sealed, whole, torn := start(t, before, k, Snapshot{}), start(t, before, k, Snapshot{}), start(t, before, k, Snapshot{})
+	put(t, before, sealed, 3, 1)
 	put(t, before, whole, 3, 1)
-	put(t, before, torn, 3, 1)
+	for index := range 4 { // long enough for the sealed one to be finished meanwhile
+		put(t, before, torn, index, 1)
+	}
+	before.cancel()
+	complete(t, before, sealed, 1)
 	before.Close()
 	disk, err := os.OpenFile(filepath.Join(dir, "snapshots", torn, diskFile), os.O_WRONLY, 0)
 	if err != nil {
@@ -166,6 +171,11 @@ func TestAfterACrashOfTheMachineASnapshotIsWholeOrFailed(t *testing.T) {
 	complete(t, after, whole, 1)
 	if got := status(t, after, torn); got != Failed {
 		t.Errorf("the torn one is %s", got)
+	}
+	finished(after)
+	k.now = k.now.Add(time.Minute)
+	if got := status(t, after, sealed); got != Completed {
+		t.Errorf("the sealed one is %s", got)
 	}
 }
 

@@ -83,7 +83,7 @@ func (c *Catalog) upload(id string) (*upload, error) {
 	return c.hold(id, b), nil
 }
 
-// hold keeps a pending snapshot's files open. The caller holds mu, or is alone.
+// hold keeps a pending snapshot's files open. The caller holds mu.
 func (c *Catalog) hold(id string, b blocks) *upload {
 	u := &upload{blocks: b}
 	if info, err := b.sums.Stat(); err == nil {
@@ -175,8 +175,10 @@ func (c *Catalog) alter(id string, how func(*Snapshot)) error {
 }
 
 // recover finishes sealed snapshots, drops files that are nobody's, and fails snapshots
-// whose data a crash of the machine took.
+// whose data a crash of the machine took. Snapshots that it finishes wait for the others.
 func (c *Catalog) recover() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	known := map[string]bool{}
 	for i := range c.record.Snapshots {
 		s := &c.record.Snapshots[i]

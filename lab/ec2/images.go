@@ -162,6 +162,9 @@ func (s Service) imageItem(i catalog.Image) imageItem {
 		v.Deprecation = i.Deprecated.UTC().Format(timeFormat)
 	}
 	for _, d := range i.Devices {
+		if v.State == "pending" && i.Source != "" {
+			d.Snapshot = "" // a copy in the making does not name it
+		}
 		v.Devices = append(v.Devices, imageDevice{d.Name, imageEBS{
 			Snapshot: d.Snapshot, VolumeGiB: d.VolumeGiB, DeleteOnTermination: !d.Keep, Type: d.Type,
 			IOPS: d.IOPS, Throughput: d.Throughput, Encrypted: d.Encrypted,

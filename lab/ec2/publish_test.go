@@ -292,6 +292,17 @@ func TestAnImageIsPendingAtFirstAndCanBeUsedOnlyThen(t *testing.T) {
 	if got := image(t, a.ec2, id); got.State != types.ImageStateAvailable {
 		t.Errorf("the image is %s after its time", got.State)
 	}
+	out, err := a.away.CopyImage(t.Context(), &ec2.CopyImageInput{Name: aws.String("copy"), SourceImageId: &id, SourceRegion: aws.String(home)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := image(t, a.away, *out.ImageId).BlockDeviceMappings[0].Ebs; got.SnapshotId != nil {
+		t.Errorf("the volume of a copy in the making is %+v, want no snapshot in it", got)
+	}
+	c.Advance(time.Minute)
+	if got := image(t, a.away, *out.ImageId).BlockDeviceMappings[0].Ebs; got.SnapshotId == nil {
+		t.Error("the copy names no snapshot")
+	}
 }
 
 func TestTagsAreSetAndRemoved(t *testing.T) {

@@ -36,9 +36,11 @@ type Parameter struct {
 	Version     int               `json:"version"`
 	Modified    time.Time         `json:"modified"`
 	Tags        map[string]string `json:"tags,omitempty"`
-	// Checked is when the value is held against the images that there are; until then the
-	// parameter is as it was before. Zero: it needs no check, or has passed.
+	// Checked is when it shows whether the image that the value names was Found; until then
+	// the parameter is as it was before. Zero: it needs no check, or has passed. What becomes
+	// of the image between the two is nobody's concern: AWS may have looked already.
 	Checked time.Time `json:"checked,omitzero"`
+	Found   bool      `json:"found,omitempty"`
 }
 
 // Store is the parameters of all regions, in one file that is written whole. It is safe
@@ -81,14 +83,13 @@ func (s *Store) change(alter func([]Parameter) ([]Parameter, error)) error {
 	return err
 }
 
-// settle is the parameters as they are by now: those with an image replace the ones before
-// them once it was found, and vanish if it was not. As on AWS nobody is told.
+// settle is the parameters as they are by now: those whose image was found replace the ones
+// before them, and the others vanish. As on AWS nobody is told.
 func (s *Store) settle() []Parameter {
 	var settled []Parameter
 	for _, p := range s.parameters {
 		if !p.Checked.IsZero() && !s.Now().Before(p.Checked) {
-			image, ok := s.Catalog.Image(p.Region, p.Value)
-			if !ok || !image.Available(s.Now()) {
+			if !p.Found {
 				continue
 			}
 			p.Checked = time.Time{}
@@ -121,7 +122,8 @@ func (s *Store) put(p Parameter, overwrite bool) (version int, err error) {
 		}
 		version = p.Version
 		if p.DataType == imageType {
-			p.Checked = p.Modified.Add(s.Catalog.Delays.Settle)
+			image, ok := s.Catalog.Image(p.Region, p.Value)
+			p.Checked, p.Found = p.Modified.Add(s.Catalog.Delays.Settle), ok && image.Available(s.Now())
 			return append(slices.Clone(list), p), nil
 		}
 		if i >= 0 {

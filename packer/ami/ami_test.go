@@ -121,7 +121,7 @@ func (tr *trial) config() map[string]any {
 // quickCloud looks often, as the lab is quick.
 func quickCloud(string) *cloud {
 	c := newCloud("")
-	c.retry.Base, c.retry.Max, c.poll, c.visible = time.Millisecond, 20*time.Millisecond, 10*time.Millisecond, time.Second
+	c.retry.Base, c.retry.Max, c.poll, c.visible, c.announces = time.Millisecond, 20*time.Millisecond, 10*time.Millisecond, time.Second, time.Second
 	return c
 }
 

@@ -28,12 +28,15 @@ type build struct {
 	cloud  *cloud
 	store  store
 
+	account string
 	home    *region
 	disk    *os.File
 	blocks  blocks.Map
 	content string
-	options string
 	wish    wish
+
+	options   string            // of the build
+	optionsIn map[string]string // of the image in each region
 
 	journal *journal.Journal
 
@@ -55,9 +58,11 @@ func (b *build) publish(ctx context.Context) (made []journal.Resource, err error
 			return
 		}
 		made = b.journal.Resources()
-		err = b.journal.Remove()
+		if err = b.journal.Remove(); err == nil {
+			b.remember()
+		}
 	}()
-	for _, step := range []func(context.Context) error{b.snapshot, b.register, b.copy, b.share, b.mark, b.announce, b.remember} {
+	for _, step := range []func(context.Context) error{b.snapshot, b.register, b.copy, b.share, b.mark, b.announce} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -96,7 +101,7 @@ func (b *build) everywhere(ctx context.Context, work func(context.Context, *regi
 func (b *build) find(ctx context.Context) error {
 	return b.everywhere(ctx, func(ctx context.Context, r *region) error {
 		if !b.config.PackerForce {
-			found, err := r.owned(ctx, filter("tag:"+tagContent, b.content), filter("tag:"+tagOptions, b.options), filter("tag-key", tagPublished))
+			found, err := r.owned(ctx, filter("tag:"+tagContent, b.content), filter("tag:"+tagOptions, b.optionsIn[r.name]), filter("tag-key", tagPublished))
 			if err != nil {
 				return err
 			}
@@ -131,13 +136,14 @@ func (b *build) image(region string) (ec2types.Image, bool) {
 
 // open opens the journal, and goes on with the build in it or clears it away.
 func (b *build) open(ctx context.Context) (err error) {
-	b.journal, err = journal.Open(b.store.journal(b.home.name, b.content))
+	b.journal, err = journal.Open(b.store.journal(b.account, b.home.name, b.content))
 	if err != nil {
 		return err
 	}
 	before := b.journal.Build()
-	_, found := b.image(b.home.name)
-	if before.ID != "" && before.Options == b.options && !found {
+	image, found := b.image(b.home.name)
+	// A build that was killed after it marked its images has them found.
+	if before.ID != "" && before.Options == b.options && (!found || tagOf(image.Tags, tagBuild) == before.ID) {
 		b.ui.Say("Going on with the build of this disk that was interrupted " + time.Since(before.Begun).Round(time.Second).String() + " ago")
 		b.wish.name = before.Name
 		return nil
@@ -147,12 +153,13 @@ func (b *build) open(ctx context.Context) (err error) {
 		if err := b.undo(ctx); err != nil {
 			return errors.Join(err, b.journal.Close())
 		}
+		maps.DeleteFunc(b.images, func(_ string, image ec2types.Image) bool { return tagOf(image.Tags, tagBuild) == before.ID })
 	}
 	if err := b.nameIsFree(ctx); err != nil {
 		return errors.Join(err, b.journal.Remove())
 	}
 	return b.journal.Begin(journal.Build{
-		ID: uuid.NewString(), Region: b.home.name, Profile: b.config.Profile, Content: b.content,
+		ID: uuid.NewString(), Account: b.account, Region: b.home.name, Profile: b.config.Profile, Content: b.content,
 		Options: b.options, Name: b.wish.name, Map: b.blocks.Path, Begun: time.Now().UTC().Round(time.Second),
 	})
 }
@@ -186,25 +193,32 @@ func (b *build) clear(ctx context.Context) error {
 }
 
 // refused drops a resource that AWS has plainly refused to make: nobody need look for it.
-func (b *build) refused(r journal.Resource, err error) error {
-	if retry.Code(err) == "" || retry.Classify(err) != retry.Permanent {
+// One that was asked for before may be there all the same.
+func (b *build) refused(r journal.Resource, asked bool, err error) error {
+	if asked || !refusal(err) {
 		return err
 	}
 	return errors.Join(err, b.journal.Gone(r))
+}
+
+// refusal tells whether AWS has refused to make something and has not made it before.
+func refusal(err error) bool {
+	return retry.Code(err) != "" && retry.Classify(err) == retry.Permanent && !errors.Is(err, retry.ErrUnsure)
 }
 
 func (b *build) undo(ctx context.Context) error {
 	return b.cloud.undo(ctx, b.journal.Build().ID, b.journal.Resources(), b.journal.Gone)
 }
 
-// marks are the tags by which the build's things are found again.
-func (b *build) marks() map[string]string {
-	return map[string]string{tagBuild: b.journal.Build().ID, tagContent: b.content, tagOptions: b.options}
+// marks are the tags by which the build's things in a region are found again.
+func (b *build) marks(region string) map[string]string {
+	return map[string]string{tagBuild: b.journal.Build().ID, tagContent: b.content, tagOptions: b.optionsIn[region]}
 }
 
 // with adds one map to another.
 func with(a, b map[string]string) map[string]string {
-	both := maps.Clone(a)
+	both := map[string]string{}
+	maps.Copy(both, a)
 	maps.Copy(both, b)
 	return both
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint/endpointtest"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
+	"github.com/ovenbird-dev/ovenbird/packer/ami/retry"
 )
 
 func describe(t *testing.T, config aws.Config, id string) ec2types.Image {
@@ -113,6 +115,23 @@ func TestOnlyTheBlocksThatDifferFromAnEarlierSnapshotAreUploaded(t *testing.T) {
 	}
 }
 
+func TestAParentThatIsRefusedIsDoneWithout(t *testing.T) {
+	tr := newTrial(t, endpointtest.After(0, 20*time.Millisecond))
+	tr.more["ami_name"] = "node-{{.Content}}"
+	parent := describe(t, tr.aws.Config(), tr.must(t).State("image_id").(string)).BlockDeviceMappings[0].Ebs.SnapshotId
+	writeDisk(t, tr.disk, 40, 0, 1, 5, 7, 31)
+	tr.aws.Fail(t, fault.Fault{Action: "StartSnapshot", Effect: fault.Deny, Count: 1})
+	artifact := tr.must(t)
+	tr.holds(t, artifact.State("image_id").(string))
+
+	writeDisk(t, tr.disk, 40, 0, 1, 5, 7, 32)
+	tr.more["parent_snapshot"] = *parent
+	tr.aws.Fail(t, fault.Fault{Action: "StartSnapshot", Effect: fault.Deny, Count: 1})
+	if _, err := tr.run(t.Context()); !retry.Denied(err) {
+		t.Errorf("a parent that was asked for by name and is refused gives %v", err)
+	}
+}
+
 // holdsAlone checks that an image lives on when its parent is removed.
 func (tr *trial) holdsAlone(t *testing.T, parent, child *Artifact) {
 	t.Helper()
@@ -120,6 +139,35 @@ func (tr *trial) holdsAlone(t *testing.T, parent, child *Artifact) {
 		t.Fatal(err)
 	}
 	tr.holds(t, child.State("image_id").(string))
+}
+
+func TestAnImageOutlivesAMapThatCannotBeKept(t *testing.T) {
+	tr := newTrial(t)
+	if err := os.WriteFile(filepath.Join(tr.state, "snapshots"), nil, 0o600); err != nil { // where a directory is wanted
+		t.Fatal(err)
+	}
+	artifact := tr.must(t)
+	tr.holds(t, artifact.State("image_id").(string))
+	if !slices.ContainsFunc(tr.ui.lines, func(line string) bool { return strings.Contains(line, "keep the block map") }) {
+		t.Errorf("nothing is said about the map: %q", tr.ui.lines)
+	}
+}
+
+func TestTwoBuildsOfADiskToTwoRegionsGoOnSideBySide(t *testing.T) {
+	tr := newTrial(t)
+	tr.more["region"] = tr.aws.Regions[0]
+	other := *tr
+	other.more = map[string]any{"region": tr.aws.Regions[1]}
+	other.ui = newListener(t.Output())
+	tr.ui.hear = func(line string) {
+		if strings.HasPrefix(line, "Uploading") {
+			other.must(t)
+		}
+	}
+	tr.must(t)
+	if left := tr.aws.Left(); len(left) != 4 {
+		t.Errorf("there are %v, want an image and a snapshot in each of two regions", left)
+	}
 }
 
 func TestAFaultThatPassesIsOutlasted(t *testing.T) {

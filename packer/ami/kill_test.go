@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	if disk == "" {
 		os.Exit(m.Run())
 	}
-	tr := &trial{ui: newListener(os.Stderr), disk: disk, state: os.Getenv("OVENBIRD_TEST_STATE"), more: map[string]any{"max_concurrency": atOnce}}
+	tr := &trial{ui: newListener(os.Stderr), disk: disk, state: os.Getenv("OVENBIRD_TEST_STATE"), more: map[string]any{"max_concurrency": atOnce, "ssm_parameter": parameter}}
 	artifact, err := tr.run(context.Background())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -107,22 +107,37 @@ func TestAKilledUploadGoesOnWhereItWas(t *testing.T) {
 }
 
 func TestABuildThatIsKilledAtAnyCallIsFinishedByTheNext(t *testing.T) {
-	for _, action := range []string{"StartSnapshot", "CompleteSnapshot", "RegisterImage", "CreateTags"} {
+	for _, at := range []struct {
+		action string
+		call   int
+	}{
+		{"StartSnapshot", 1}, {"CompleteSnapshot", 1}, {"RegisterImage", 1},
+		{"CreateTags", 1}, {"CreateTags", 2}, // the snapshot's, then the image's
+		{"PutParameter", 1},
+	} {
 		for _, effect := range []fault.Effect{fault.Delay, fault.Fail} { // carried out, or not
-			t.Run(action+" "+string(effect), func(t *testing.T) {
+			t.Run(fmt.Sprint(at.action, at.call, " ", effect), func(t *testing.T) {
 				tr := newTrial(t, endpointtest.After(0, 20*time.Millisecond))
-				f := fault.Fault{Action: action, Effect: effect, Count: 4}
+				f := fault.Fault{Action: at.action, Effect: effect, After: at.call - 1, Count: 4}
 				if effect == fault.Delay {
 					f.Wait = 50 * time.Millisecond
 				}
 				tr.aws.Fail(t, f)
-				tr.killAfter(t, action, 1)
+				tr.killAfter(t, at.action, at.call)
 				tr.aws.Faults.Clear()
+				starts := tr.aws.Calls("StartSnapshot")
 				out, err := tr.uploader(t).Output()
 				if err != nil {
 					t.Fatalf("the process that goes on: %v", err)
 				}
-				tr.holds(t, strings.TrimSpace(string(out)))
+				id := strings.TrimSpace(string(out))
+				tr.holds(t, id)
+				if got := tr.value(t, tr.aws.Regions[0]); got != id {
+					t.Errorf("the parameter is %q, want %s", got, id)
+				}
+				if at.action != "StartSnapshot" && tr.aws.Calls("StartSnapshot") != starts {
+					t.Error("the disk was uploaded again")
+				}
 				if left := tr.aws.Left(); len(left) != 2 {
 					t.Errorf("there are %v, want one image and its snapshot", left)
 				}

@@ -55,9 +55,12 @@ func (p *PostProcessor) run(ctx context.Context, ui packersdk.Ui, source packers
 	if aws == nil {
 		aws = newCloud(p.config.Profile)
 	}
-	b := &build{config: &p.config, ui: ui, cloud: aws, store: store(p.config.JournalDirectory), disk: disk, images: map[string]ec2types.Image{}}
+	b := &build{config: &p.config, ui: ui, cloud: aws, store: store(p.config.JournalDirectory), disk: disk, images: map[string]ec2types.Image{}, optionsIn: map[string]string{}}
 	// Before the disk is hashed: a missing credential shows at once.
 	if b.home, err = aws.region(ctx, p.config.Region); err != nil {
+		return nil, err
+	}
+	if b.account, err = b.home.account(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.scan(ctx); err != nil {
@@ -93,8 +96,17 @@ func (b *build) fill(source packersdk.Artifact) (err error) {
 	if b.wish.uefiData, err = b.config.uefiData(signedWith); err != nil {
 		return err
 	}
-	b.options, err = b.config.options(b.wish)
-	return err
+	home := map[string]string{b.home.name: b.config.KMSKeyID}
+	if b.options, err = b.config.options(b.wish, with(b.config.RegionKMSKeyIDs, home)); err != nil {
+		return err
+	}
+	for _, name := range b.regions() {
+		key := b.config.key(name, b.home.name)
+		if b.optionsIn[name], err = b.config.options(b.wish, map[string]string{name: key}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *build) artifact(made []journal.Resource, source packersdk.Artifact) *Artifact {

@@ -57,8 +57,8 @@ func (b *build) register(ctx context.Context) error {
 		return nil
 	}
 	snapshot, _ := b.journal.Find(journal.Snapshot, b.home.name, "")
-	image, ok := b.journal.Find(journal.Image, b.home.name, "")
-	if !ok {
+	image, asked := b.journal.Find(journal.Image, b.home.name, "")
+	if !asked {
 		image = journal.Resource{Kind: journal.Image, Region: b.home.name, Name: b.wish.name, Snapshots: []string{snapshot.ID}}
 		if err := b.journal.Have(image); err != nil {
 			return err
@@ -66,9 +66,9 @@ func (b *build) register(ctx context.Context) error {
 	}
 	return progress.Step(b.ui, "Registering "+b.wish.name, func() error {
 		if image.ID == "" {
-			id, err := b.registered(ctx, snapshot.ID)
+			id, err := b.registered(ctx, snapshot.ID, asked)
 			if err != nil {
-				return fmt.Errorf("register the image: %w", b.refused(image, err))
+				return fmt.Errorf("register the image: %w", b.refused(image, asked, err))
 			}
 			image.ID = id
 			if err := b.journal.Have(image); err != nil {
@@ -84,20 +84,29 @@ func (b *build) register(ctx context.Context) error {
 	})
 }
 
-func (b *build) registered(ctx context.Context, snapshot string) (string, error) {
-	out, err := create(ctx, b.home, b.home.ec2.RegisterImage, registration(b.wish, snapshot, b.marks()))
+func (b *build) registered(ctx context.Context, snapshot string, asked bool) (string, error) {
+	out, err := create(ctx, b.home, b.home.ec2.RegisterImage, registration(b.wish, snapshot, b.marks(b.home.name)))
 	if err == nil {
 		return aws.ToString(out.ImageId), nil
 	}
-	if retry.Code(err) != "InvalidAMIName.Duplicate" {
+	if retry.Code(err) != "InvalidAMIName.Duplicate" || !asked && refusal(err) {
 		return "", err
 	}
-	// A name is an image's client token: the one that has it may be ours.
-	found, failed := b.home.owned(ctx, filter("tag:"+tagBuild, b.journal.Build().ID), filter("name", b.wish.name))
-	if failed != nil || len(found) != 1 {
-		return "", errors.Join(err, failed)
+	// A name is an image's client token: the one that has it may be ours. It may not be seen yet.
+	for began := time.Now(); ; {
+		found, failed := b.home.owned(ctx, filter("tag:"+tagBuild, b.journal.Build().ID), filter("name", b.wish.name))
+		switch {
+		case failed != nil:
+			return "", errors.Join(err, failed)
+		case len(found) == 1:
+			return aws.ToString(found[0].ImageId), nil
+		case time.Since(began) > b.home.visible:
+			return "", err
+		}
+		if ended := retry.Sleep(ctx, b.home.poll); ended != nil {
+			return "", errors.Join(err, ended)
+		}
 	}
-	return aws.ToString(found[0].ImageId), nil
 }
 
 // copy copies the image to the regions that have none, all at once.
@@ -126,8 +135,8 @@ func (b *build) copy(ctx context.Context) error {
 }
 
 func (b *build) copyTo(ctx context.Context, r *region, source string) error {
-	image, ok := b.journal.Find(journal.Image, r.name, "")
-	if !ok {
+	image, asked := b.journal.Find(journal.Image, r.name, "")
+	if !asked {
 		image = journal.Resource{Kind: journal.Image, Region: r.name, Name: b.wish.name, Token: uuid.NewString()}
 		if err := b.journal.Have(image); err != nil {
 			return err
@@ -138,8 +147,8 @@ func (b *build) copyTo(ctx context.Context, r *region, source string) error {
 			Name: aws.String(b.wish.name), ClientToken: aws.String(image.Token),
 			SourceImageId: aws.String(source), SourceRegion: aws.String(b.home.name),
 			TagSpecifications: []ec2types.TagSpecification{
-				{ResourceType: ec2types.ResourceTypeImage, Tags: tags(with(b.wish.tags, b.marks()))},
-				{ResourceType: ec2types.ResourceTypeSnapshot, Tags: tags(with(b.wish.snapshotTags, b.marks()))},
+				{ResourceType: ec2types.ResourceTypeImage, Tags: tags(with(b.wish.tags, b.marks(r.name)))},
+				{ResourceType: ec2types.ResourceTypeSnapshot, Tags: tags(with(b.wish.snapshotTags, b.marks(r.name)))},
 			},
 		}
 		if b.wish.description != "" {
@@ -153,7 +162,7 @@ func (b *build) copyTo(ctx context.Context, r *region, source string) error {
 		}
 		out, err := create(ctx, r, r.ec2.CopyImage, in)
 		if err != nil {
-			return b.refused(image, err)
+			return b.refused(image, asked, err)
 		}
 		image.ID = aws.ToString(out.ImageId)
 		if err := b.journal.Have(image); err != nil {

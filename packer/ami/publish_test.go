@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
@@ -34,12 +35,9 @@ const parameter = "/nodes/1.37.2/beta/image_id"
 // everything is a template that uses all there is.
 func (tr *trial) everything() {
 	regions := tr.aws.Regions
-	key := func(region string) string {
-		return "arn:aws:kms:" + region + ":" + tr.aws.Account + ":key/0a0a0a0a-0000-4000-8000-000000000000"
-	}
 	tr.more = map[string]any{
 		"ami_name": "node-{{.Content}}", "region": regions[0], "ami_regions": regions[1:],
-		"encrypt_boot": true, "kms_key_id": key(regions[0]),
+		"encrypt_boot": true, "kms_key_id": tr.key(regions[0]),
 		"ami_users": []string{"444455556666"}, "snapshot_users": []string{"444455556666"},
 		"ami_org_arns": []string{"arn:aws:organizations::111122223333:organization/o-abcdefghij"},
 		"ami_ou_arns":  []string{"arn:aws:organizations::111122223333:ou/o-abcdefghij/ou-abcd-abcdefgh"},
@@ -48,9 +46,14 @@ func (tr *trial) everything() {
 	}
 	keys := map[string]string{}
 	for _, region := range regions[1:] {
-		keys[region] = key(region)
+		keys[region] = tr.key(region)
 	}
 	tr.more["region_kms_key_ids"] = keys
+}
+
+// key is a KMS key of a region.
+func (tr *trial) key(region string) string {
+	return "arn:aws:kms:" + region + ":" + tr.aws.Account + ":key/0a0a0a0a-0000-4000-8000-000000000000"
 }
 
 // value reads the parameter; "" when there is none.
@@ -137,12 +140,7 @@ func TestAParameterGetsItsOldValueBack(t *testing.T) {
 		t.Errorf("the parameter is %q, want the first image", got)
 	}
 	// A value that somebody else has set since is not ours to change.
-	_, err := ssm.NewFromConfig(tr.aws.Config()).PutParameter(t.Context(), &ssm.PutParameterInput{
-		Name: aws.String(parameter), Value: aws.String("by hand"), Type: ssmtypes.ParameterTypeString, Overwrite: aws.Bool(true),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tr.put(t, "by hand", "text")
 	if err := first.Destroy(); err != nil {
 		t.Fatal(err)
 	}
@@ -150,6 +148,66 @@ func TestAParameterGetsItsOldValueBack(t *testing.T) {
 		t.Errorf("the parameter is %q", got)
 	}
 	tr.clean(t)
+}
+
+// put sets the parameter as somebody else does.
+func (tr *trial) put(t *testing.T, value, dataType string) {
+	t.Helper()
+	_, err := ssm.NewFromConfig(tr.aws.Config()).PutParameter(t.Context(), &ssm.PutParameterInput{
+		Name: aws.String(parameter), Value: aws.String(value), Type: ssmtypes.ParameterTypeString, DataType: aws.String(dataType), Overwrite: aws.Bool(true),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAParameterGetsBackWhatIsNoImageAnyMore(t *testing.T) {
+	tr := newTrial(t)
+	tr.everything()
+	region := tr.aws.Regions[0]
+	tr.put(t, "not yet", "text")
+	first := tr.must(t)
+	writeDisk(t, tr.disk, 40, 0, 9)
+	second := tr.must(t)
+	id := first.State("image_id").(string)
+	if _, err := ec2.NewFromConfig(tr.aws.Config()).DeregisterImage(t.Context(), &ec2.DeregisterImageInput{ImageId: aws.String(id)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Destroy(); err != nil {
+		t.Fatal(err)
+	}
+	if got := tr.value(t, region); got != id {
+		t.Errorf("the parameter is %q, want %s as before", got, id)
+	}
+	if err := first.Destroy(); err != nil {
+		t.Fatal(err)
+	}
+	if got := tr.value(t, region); got != "not yet" {
+		t.Errorf("the parameter is %q, want what it was at first", got)
+	}
+}
+
+func TestABuildThatIsCancelledAsItAnnouncesLeavesNoParameter(t *testing.T) {
+	tr := newTrial(t, endpointtest.After(0, 200*time.Millisecond))
+	tr.everything()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		for tr.aws.Calls("PutParameter") < len(tr.aws.Regions) && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	if _, err := tr.run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+	tr.clean(t)
+	time.Sleep(200 * time.Millisecond) // what was put would be in effect
+	for _, region := range tr.aws.Regions {
+		if got := tr.value(t, region); got != "" {
+			t.Errorf("%s: the parameter is %q", region, got)
+		}
+	}
 }
 
 func TestARegionThatIsAddedLaterGetsACopyOnly(t *testing.T) {
@@ -161,6 +219,22 @@ func TestARegionThatIsAddedLaterGetsACopyOnly(t *testing.T) {
 	second := tr.must(t)
 	if tr.aws.Calls("PutSnapshotBlock") != puts || !strings.Contains(second.Id(), first.Id()) || len(second.State("images").(map[string]string)) != 2 {
 		t.Errorf("%s, then %s", first.Id(), second.Id())
+	}
+}
+
+func TestARegionWhoseKeyChangesGetsAnotherCopy(t *testing.T) {
+	tr := newTrial(t)
+	tr.everything()
+	tr.more["ami_name"] = "node-{{uuid}}" // another each time
+	first := tr.must(t).State("images").(map[string]string)
+	away := tr.aws.Regions[1]
+	keys := tr.more["region_kms_key_ids"].(map[string]string)
+	keys[away] = strings.Replace(tr.key(away), "/0a0a", "/0b0b", 1)
+	second := tr.must(t).State("images").(map[string]string)
+	for _, region := range tr.aws.Regions {
+		if (second[region] != first[region]) != (region == away) {
+			t.Errorf("%s: %s, then %s", region, first[region], second[region])
+		}
 	}
 }
 
@@ -203,6 +277,41 @@ func TestALostAnswerWhilePublishingMakesNothingTwice(t *testing.T) {
 	}
 }
 
+func TestARefusalAfterALostAnswerLeavesNothing(t *testing.T) {
+	for _, action := range []string{"StartSnapshot", "RegisterImage", "CopyImage"} {
+		t.Run(action, func(t *testing.T) {
+			tr := newTrial(t, endpointtest.After(0, 20*time.Millisecond))
+			tr.everything()
+			tr.more["ami_regions"] = tr.aws.Regions[1:2]
+			tr.more["region_kms_key_ids"] = map[string]string{tr.aws.Regions[1]: tr.key(tr.aws.Regions[1])}
+			tr.aws.Fail(t, fault.Fault{Action: action, Effect: fault.Lose, Count: 1})
+			tr.aws.Fail(t, fault.Fault{Action: action, Effect: fault.Deny, After: 1})
+			if _, err := tr.run(t.Context()); !retry.Denied(err) {
+				t.Errorf("the error is %v", err)
+			}
+			tr.clean(t)
+		})
+	}
+}
+
+func TestACopyThatIsAskedForAgainInOtherWordsIsNotForgotten(t *testing.T) {
+	tr := newTrial(t)
+	tr.everything()
+	tr.aws.Fail(t, fault.Fault{Action: "CopyImage", Effect: fault.Lose})
+	for _, action := range []string{"DeregisterImage", "DeleteSnapshot"} { // so that the next build goes on
+		tr.aws.Fail(t, fault.Fault{Action: action, Effect: fault.Deny})
+	}
+	if _, err := tr.run(t.Context()); !retry.Denied(err) {
+		t.Errorf("the error is %v", err)
+	}
+	tr.aws.Faults.Clear()
+	tr.more["tags"] = map[string]string{"kind": "another"}
+	if _, err := tr.run(t.Context()); retry.Code(err) != "IdempotentParameterMismatch" {
+		t.Errorf("the error is %v", err)
+	}
+	tr.clean(t)
+}
+
 func TestACancelledCopyLeavesNothing(t *testing.T) {
 	tr := newTrial(t, endpointtest.After(0, 200*time.Millisecond))
 	tr.everything()
@@ -214,6 +323,26 @@ func TestACancelledCopyLeavesNothing(t *testing.T) {
 	}
 	if _, err := tr.run(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("the error is %v", err)
+	}
+	tr.clean(t)
+}
+
+func TestTheSnapshotOfACopyThatIsGoneAlreadyIsRemoved(t *testing.T) {
+	tr := newTrial(t, endpointtest.After(0, 200*time.Millisecond))
+	tr.everything()
+	ctx, cancel := context.WithCancel(t.Context())
+	tr.ui.hear = func(line string) {
+		if strings.HasPrefix(line, "Copying") {
+			time.AfterFunc(20*time.Millisecond, cancel)
+		}
+	}
+	tr.aws.Fail(t, fault.Fault{Action: "DeleteSnapshot", Effect: fault.Deny})
+	if _, err := tr.run(ctx); !retry.Denied(err) {
+		t.Errorf("the error is %v", err)
+	}
+	tr.aws.Faults.Clear()
+	if _, err := tr.sweep(t); err != nil {
+		t.Error(err)
 	}
 	tr.clean(t)
 }

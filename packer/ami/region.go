@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/ovenbird-dev/ovenbird/packer/ami/retry"
 	"github.com/ovenbird-dev/ovenbird/packer/ami/upload"
@@ -29,35 +30,38 @@ const (
 	signingIn  = 30 * time.Second
 	registers  = 15 * time.Minute
 	copies     = 2 * time.Hour
-	publishes  = 2 * time.Minute // EC2 Image parameters are checked after they are put
+	checks     = 2 * time.Minute // until SSM has checked a parameter of an image
 	clearing   = 5 * time.Minute
 	consistent = 2 * time.Minute // until all of EC2 knows what was just made or removed
 )
 
 // region is AWS in one region.
 type region struct {
-	name    string
-	ec2     *ec2.Client
-	ebs     *ebs.Client
-	ssm     *ssm.Client
-	retry   retry.Policy
-	poll    time.Duration // between looks at what takes time
-	visible time.Duration // until all of EC2 knows what was just made or removed
+	name      string
+	ec2       *ec2.Client
+	ebs       *ebs.Client
+	ssm       *ssm.Client
+	sts       *sts.Client
+	retry     retry.Policy
+	poll      time.Duration // between looks at what takes time
+	visible   time.Duration // until all of EC2 knows what was just made or removed
+	announces time.Duration // until SSM has checked a parameter of an image
 }
 
 // cloud finds the regions with one profile's credentials.
 type cloud struct {
-	profile string
-	retry   retry.Policy
-	poll    time.Duration
-	visible time.Duration
+	profile   string
+	retry     retry.Policy
+	poll      time.Duration
+	visible   time.Duration
+	announces time.Duration
 
 	mu      sync.Mutex
 	regions map[string]*region
 }
 
 func newCloud(profile string) *cloud {
-	return &cloud{profile: profile, retry: retry.Default, poll: 2 * time.Second, visible: consistent, regions: map[string]*region{}}
+	return &cloud{profile: profile, retry: retry.Default, poll: 2 * time.Second, visible: consistent, announces: checks, regions: map[string]*region{}}
 }
 
 // region connects to a region; "" is the one of the AWS configuration.
@@ -90,8 +94,8 @@ func (c *cloud) region(ctx context.Context, name string) (*region, error) {
 		return nil, fmt.Errorf("find AWS credentials: %w; try `aws sts get-caller-identity`, which looks in the same places", err)
 	}
 	r := &region{
-		name: loaded.Region, retry: c.retry, poll: c.poll, visible: c.visible,
-		ec2: ec2.NewFromConfig(loaded), ebs: ebs.NewFromConfig(loaded), ssm: ssm.NewFromConfig(loaded),
+		name: loaded.Region, retry: c.retry, poll: c.poll, visible: c.visible, announces: c.announces,
+		ec2: ec2.NewFromConfig(loaded), ebs: ebs.NewFromConfig(loaded), ssm: ssm.NewFromConfig(loaded), sts: sts.NewFromConfig(loaded),
 	}
 	c.regions[name], c.regions[r.name] = r, r
 	return r, nil
@@ -133,6 +137,15 @@ func callAs[I, O, T any](ctx context.Context, r *region, how retry.Call, do func
 		return nil, fmt.Errorf("%s: %w", r.name, err)
 	}
 	return out, nil
+}
+
+// account is the account that the credentials are of.
+func (r *region) account(ctx context.Context) (string, error) {
+	out, err := call(ctx, r, r.sts.GetCallerIdentity, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return "", fmt.Errorf("ask whose the credentials are: %w", err)
+	}
+	return aws.ToString(out.Account), nil
 }
 
 // owned lists the account's own images that match the filters.

@@ -38,7 +38,7 @@ func (b *build) scan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	path := b.store.mapOf(b.content)
+	path := b.store.mapOf(b.account, b.home.name, b.content)
 	if err := out.Sync(); err != nil {
 		return fmt.Errorf("keep the block map: %w", err)
 	}
@@ -126,15 +126,28 @@ func (b *build) start(ctx context.Context, uploader upload.Uploader) (journal.Re
 		}
 		parent = &m
 	}
-	id, err := uploader.Start(ctx, upload.Snapshot{
-		Token: snapshot.Token, VolumeGiB: b.wish.diskGiB, Description: "Ovenbird disk " + b.content[:16],
-		Parent: snapshot.Parent, Encrypted: b.config.Encrypt, KMSKey: b.config.KMSKeyID, Tags: b.marks(),
-	})
+	id, err := b.ask(ctx, uploader, snapshot)
+	if err != nil && !asked && refusal(err) && snapshot.Parent != "" && b.config.ParentSnapshot == parentAuto {
+		// Its key may be disabled, or the account encrypts by now what was not encrypted then.
+		b.ui.Say(fmt.Sprintf("Starting from nothing, as %s cannot be the parent: %v", snapshot.Parent, err))
+		snapshot.Token, snapshot.Parent, parent = uuid.NewString(), "", nil
+		if err := b.journal.Have(snapshot); err != nil {
+			return snapshot, nil, err
+		}
+		id, err = b.ask(ctx, uploader, snapshot)
+	}
 	if err != nil {
-		return snapshot, nil, b.refused(snapshot, err)
+		return snapshot, nil, b.refused(snapshot, asked, err)
 	}
 	snapshot.ID = id
 	return snapshot, parent, b.journal.Have(snapshot)
+}
+
+func (b *build) ask(ctx context.Context, uploader upload.Uploader, snapshot journal.Resource) (id string, err error) {
+	return uploader.Start(ctx, upload.Snapshot{
+		Token: snapshot.Token, VolumeGiB: b.wish.diskGiB, Description: "Ovenbird disk " + b.content[:16],
+		Parent: snapshot.Parent, Encrypted: b.config.Encrypt, KMSKey: b.config.KMSKeyID, Tags: b.marks(b.home.name),
+	})
 }
 
 // send sends the blocks and seals the snapshot.
@@ -175,11 +188,14 @@ func (b *build) send(ctx context.Context, uploader upload.Uploader, snapshot jou
 	return uploader.Complete(ctx, upload.Seal{Snapshot: snapshot.ID, Started: snapshot.Time, Total: total, Again: again})
 }
 
-// remember keeps the disk's block map as that of its snapshot, for later builds, or drops it.
-func (b *build) remember(context.Context) error {
-	snapshot, ok := b.journal.Find(journal.Snapshot, b.home.name, "")
-	if ok && snapshot.Done {
-		return b.store.remember(b.home.name, snapshot.ID, b.config.encryption(), b.blocks)
+// remember keeps the disk's block map as that of its snapshot, for later builds, or drops
+// it. The image is finished: without the map a later build uploads more, and that is all.
+func (b *build) remember() {
+	keep := func() error { return b.store.forget(b.blocks.Path) }
+	if snapshot, ok := b.journal.Find(journal.Snapshot, b.home.name, ""); ok && snapshot.Done {
+		keep = func() error { return b.store.remember(b.home.name, snapshot.ID, b.config.encryption(), b.blocks) }
 	}
-	return b.store.forget(b.blocks.Path)
+	if err := keep(); err != nil {
+		b.ui.Say(fmt.Sprintf("The next build of a similar disk uploads all of it: %v", err))
+	}
 }

@@ -18,8 +18,8 @@ import (
 
 // store is the directory of journals and block maps:
 //
-//	REGION-CONTENT.journal            an unfinished build
-//	maps/CONTENT.map                  the disk of an unfinished build
+//	ACCOUNT-REGION-CONTENT.journal    an unfinished build
+//	maps/ACCOUNT-REGION-CONTENT.map   the disk of an unfinished build
 //	snapshots/REGION/SNAPSHOT.HOW.map what is in a snapshot, and how it is encrypted
 type store string
 
@@ -27,8 +27,8 @@ type store string
 // 150 KB.
 const keptMaps = 10
 
-func (s store) journal(region, content string) string {
-	return filepath.Join(string(s), region+"-"+content[:16]+".journal")
+func (s store) journal(account, region, content string) string {
+	return filepath.Join(string(s), account+"-"+region+"-"+content[:16]+".journal")
 }
 
 func (s store) journals() ([]string, error) {
@@ -50,8 +50,8 @@ func (s store) scratch() (*os.File, error) {
 	return f, nil
 }
 
-func (s store) mapOf(content string) string {
-	return filepath.Join(string(s), "maps", content+".map")
+func (s store) mapOf(account, region, content string) string {
+	return filepath.Join(string(s), "maps", account+"-"+region+"-"+content+".map")
 }
 
 func (s store) snapshotMap(region, id, encryption string) string {

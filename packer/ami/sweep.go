@@ -153,10 +153,14 @@ func (s *sweep) journal(ctx context.Context, path string) error {
 	if profile == "" {
 		profile = build.Profile
 	}
+	cloud := s.cloud(profile)
+	if err := s.owns(ctx, cloud, build); err != nil {
+		return errors.Join(err, j.Close())
+	}
 	resources := j.Resources()
 	removed := map[string]bool{}
 	if !s.dryRun {
-		err = s.cloud(profile).undo(ctx, build.ID, resources, func(r journal.Resource) error {
+		err = cloud.undo(ctx, build.ID, resources, func(r journal.Resource) error {
 			removed[r.Kind+r.Region+r.Name] = true
 			return j.Gone(r)
 		})
@@ -169,6 +173,23 @@ func (s *sweep) journal(ctx context.Context, path string) error {
 		return errors.Join(err, j.Close())
 	}
 	return errors.Join(j.Remove(), s.store.forget(build.Map))
+}
+
+// owns fails unless the credentials are of the account that the build is of: to another
+// account all that it has made would be gone already.
+func (s *sweep) owns(ctx context.Context, c *cloud, build journal.Build) error {
+	if build.ID == "" {
+		return nil // killed before it made anything
+	}
+	r, err := c.region(ctx, build.Region)
+	if err != nil {
+		return err
+	}
+	account, err := r.account(ctx)
+	if err != nil || account == build.Account {
+		return err
+	}
+	return fmt.Errorf("its build is of account %s, the credentials are of %s; try --profile", build.Account, account)
 }
 
 // tagged removes what carries a build's tag and was never finished.
@@ -211,6 +232,8 @@ func (s *sweep) tagged(ctx context.Context, r *region) error {
 	return nil
 }
 
+// leftOver tells whether what was made then, and carries these tags, is nobody's any more.
+// What does not say when it was made may be new.
 func (s *sweep) leftOver(tags []ec2types.Tag, made time.Time) bool {
-	return tagOf(tags, tagPublished) == "" && !s.skip[tagOf(tags, tagBuild)] && time.Since(made) > s.olderThan
+	return tagOf(tags, tagPublished) == "" && !s.skip[tagOf(tags, tagBuild)] && !made.IsZero() && time.Since(made) > s.olderThan
 }

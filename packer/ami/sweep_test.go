@@ -3,6 +3,7 @@ package ami
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,6 +92,26 @@ func TestSweepFindsByItsTagsWhatNoJournalSpeaksOf(t *testing.T) {
 	tr.holds(t, finished.State("image_id").(string))
 }
 
+func TestSweepTakesWhatIsOldAndUnfinishedForLeftOver(t *testing.T) {
+	s := sweep{olderThan: time.Hour, skip: map[string]bool{"under way": true}}
+	old := time.Now().Add(-2 * time.Hour)
+	for name, test := range map[string]struct {
+		tags map[string]string
+		made time.Time
+		want bool
+	}{
+		"old":                  {map[string]string{tagBuild: "b"}, old, true},
+		"new":                  {map[string]string{tagBuild: "b"}, time.Now(), false},
+		"of no date":           {map[string]string{tagBuild: "b"}, time.Time{}, false},
+		"published":            {map[string]string{tagBuild: "b", tagPublished: "x"}, old, false},
+		"of a build under way": {map[string]string{tagBuild: "under way"}, old, false},
+	} {
+		if got := s.leftOver(tags(test.tags), test.made); got != test.want {
+			t.Errorf("what is %s is left over: %v", name, got)
+		}
+	}
+}
+
 func TestSweepLeavesABuildAloneThatIsUnderWay(t *testing.T) {
 	tr := newTrial(t)
 	tr.ui.hear = func(line string) {
@@ -103,6 +124,27 @@ func TestSweepLeavesABuildAloneThatIsUnderWay(t *testing.T) {
 	}
 	artifact := tr.must(t)
 	tr.holds(t, artifact.State("image_id").(string))
+}
+
+func TestSweepLeavesTheJournalsOfOtherAccountsAlone(t *testing.T) {
+	tr := newTrial(t)
+	j, err := journal.Open(filepath.Join(tr.state, "other.journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot := journal.Resource{Kind: journal.Snapshot, Region: tr.aws.Regions[0], ID: "snap-0123456789abcdef0"}
+	err = errors.Join(j.Begin(journal.Build{ID: "b", Account: "444455556666", Region: tr.aws.Regions[0]}), j.Have(snapshot), j.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--dry-run"}, nil} {
+		if swept, err := tr.sweep(t, args...); err == nil || !strings.Contains(err.Error(), "444455556666") || len(swept) > 0 {
+			t.Errorf("%v: swept are %+v, %v", args, swept, err)
+		}
+	}
+	if j, err = journal.Open(filepath.Join(tr.state, "other.journal")); err != nil || len(j.Resources()) != 1 {
+		t.Errorf("the journal has lost its snapshot: %v", err)
+	}
 }
 
 func TestSweepKeepsTheJournalOfWhatItCannotRemove(t *testing.T) {

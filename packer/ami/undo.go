@@ -71,33 +71,23 @@ func (r removal) remove(ctx context.Context) error {
 // isNew tells whether EC2 may not know the resource yet.
 func (r removal) isNew() bool { return time.Since(r.Time) < r.visible }
 
-// ids are the resource's id, or those of all that carries the build's tag: for a while
-// nothing may.
+// ids are the resource's id, or those of all of its kind that carries the build's tag.
 func (r removal) ids(ctx context.Context) ([]string, error) {
 	if r.ID != "" {
 		return []string{r.ID}, nil
 	}
+	if r.Kind == journal.Image {
+		return r.tagged(ctx, r.taggedImages)
+	}
+	return r.tagged(ctx, r.taggedSnapshots)
+}
+
+// tagged lists what carries the build's tag: for a while nothing may.
+func (r removal) tagged(ctx context.Context, list func(context.Context) ([]string, error)) ([]string, error) {
 	for began := time.Now(); ; {
-		var ids []string
-		if r.Kind == journal.Image {
-			found, err := r.owned(ctx, filter("tag:"+tagBuild, r.build))
-			if err != nil {
-				return nil, err
-			}
-			for _, image := range found {
-				ids = append(ids, aws.ToString(image.ImageId))
-			}
-		} else {
-			found, err := r.snapshots(ctx, filter("tag:"+tagBuild, r.build))
-			if err != nil {
-				return nil, err
-			}
-			for _, snapshot := range found {
-				ids = append(ids, aws.ToString(snapshot.SnapshotId))
-			}
-		}
-		if len(ids) > 0 || !r.isNew() || time.Since(began) > r.visible/4 {
-			return ids, nil
+		ids, err := list(ctx)
+		if err != nil || len(ids) > 0 || !r.isNew() || time.Since(began) > r.visible/4 {
+			return ids, err
 		}
 		if err := retry.Sleep(ctx, r.poll); err != nil {
 			return nil, err
@@ -105,8 +95,24 @@ func (r removal) ids(ctx context.Context) ([]string, error) {
 	}
 }
 
-// removeImage deregisters an image and deletes its snapshots, those known and those that
-// it has itself.
+func (r removal) taggedImages(ctx context.Context) (ids []string, err error) {
+	found, err := r.owned(ctx, filter("tag:"+tagBuild, r.build))
+	for _, image := range found {
+		ids = append(ids, aws.ToString(image.ImageId))
+	}
+	return ids, err
+}
+
+func (r removal) taggedSnapshots(ctx context.Context) (ids []string, err error) {
+	found, err := r.snapshots(ctx, filter("tag:"+tagBuild, r.build))
+	for _, snapshot := range found {
+		ids = append(ids, aws.ToString(snapshot.SnapshotId))
+	}
+	return ids, err
+}
+
+// removeImage deregisters an image and deletes its snapshots: those known, those that it
+// has itself, and those that carry the build's tag, as a copy in the making names none.
 func (r removal) removeImage(ctx context.Context, id string) error {
 	image, ok, err := r.image(ctx, id)
 	for err == nil && !ok && r.isNew() {
@@ -125,6 +131,11 @@ func (r removal) removeImage(ctx context.Context, id string) error {
 			return fmt.Errorf("deregister image %s: %w", id, err)
 		}
 	}
+	tagged, err := r.tagged(ctx, r.taggedSnapshots)
+	if err != nil {
+		return err
+	}
+	snapshots = slices.Concat(snapshots, tagged)
 	slices.Sort(snapshots)
 	for _, snapshot := range slices.Compact(snapshots) {
 		if err := r.removeSnapshot(ctx, snapshot); err != nil {

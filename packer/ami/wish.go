@@ -86,15 +86,16 @@ func (c *Config) render(values map[string]any, now time.Time) (wish, error) {
 }
 
 // options is a hash of what, beside the disk, cannot be changed about an image once it is
-// registered. Two builds with the same disk and options want the same image.
-func (c *Config) options(w wish) (string, error) {
+// registered. Two builds with the same disk and options want the same image. keys are the
+// KMS keys of one region or of several, by its name.
+func (c *Config) options(w wish, keys map[string]string) (string, error) {
 	plain, err := json.Marshal(struct {
 		Version                         int
 		Name, Description, Device, UEFI string
 		VolumeGiB                       int64
 		Encrypt                         bool
-		Key                             string
-	}{1, c.AMIName, c.AMIDescription, w.rootDevice, w.uefiData, w.volumeGiB, c.Encrypt, c.KMSKeyID})
+		Keys                            map[string]string
+	}{1, c.AMIName, c.AMIDescription, w.rootDevice, w.uefiData, w.volumeGiB, c.Encrypt, keys})
 	if err != nil {
 		return "", err
 	}

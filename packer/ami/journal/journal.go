@@ -27,6 +27,7 @@ var ErrBusy = errors.New("another build of the same disk is under way")
 // Build says which build a journal is of.
 type Build struct {
 	ID      string    `json:"id"`      // the value of the tag ovenbird.dev/build
+	Account string    `json:"account"` // in which it makes things
 	Region  string    `json:"region"`  // where the snapshot is made
 	Profile string    `json:"profile"` // of the AWS configuration; for sweeping
 	Content string    `json:"content"` // the disk's content hash
@@ -49,13 +50,14 @@ type Resource struct {
 	Region string `json:"region"`
 	Name   string `json:"name,omitempty"` // an image's or a parameter's
 	// ID is empty until AWS has said it: the resource may exist all the same.
-	ID        string    `json:"id,omitempty"`
-	Token     string    `json:"token,omitempty"`     // the client token it was asked for with
-	Parent    string    `json:"parent,omitempty"`    // a snapshot's
-	Snapshots []string  `json:"snapshots,omitempty"` // an image's
-	Previous  *string   `json:"previous,omitempty"`  // a parameter's value before; nil when there was none
-	Done      bool      `json:"done,omitempty"`      // nothing is left to do about it
-	Time      time.Time `json:"time"`
+	ID           string    `json:"id,omitempty"`
+	Token        string    `json:"token,omitempty"`        // the client token it was asked for with
+	Parent       string    `json:"parent,omitempty"`       // a snapshot's
+	Snapshots    []string  `json:"snapshots,omitempty"`    // an image's
+	Previous     *string   `json:"previous,omitempty"`     // a parameter's value before; nil when there was none
+	PreviousType string    `json:"previousType,omitempty"` // the data type of Previous
+	Done         bool      `json:"done,omitempty"`         // nothing is left to do about it
+	Time         time.Time `json:"time"`
 }
 
 func (r Resource) same(other Resource) bool {
@@ -76,6 +78,7 @@ type Journal struct {
 
 	mu        sync.Mutex
 	file      *os.File
+	end       int64 // of what is written whole
 	build     Build
 	resources []Resource // in the order in which they were first recorded
 	blocks    bitmap
@@ -141,7 +144,6 @@ func present(f *os.File, path string) bool {
 // replay reads the file. A last line that was cut off was never acted on: it is removed.
 func (j *Journal) replay() error {
 	r := bufio.NewReader(j.file)
-	var end int64
 	for number := 1; ; number++ {
 		text, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
@@ -153,12 +155,17 @@ func (j *Journal) replay() error {
 		if err := j.apply(text); err != nil {
 			return fmt.Errorf("read journal %s, line %d: %w; it says what to remove at AWS by hand if it cannot be mended", j.path, number, err)
 		}
-		end += int64(len(text))
+		j.end += int64(len(text))
 	}
-	if err := j.file.Truncate(end); err != nil {
+	return j.mend()
+}
+
+// mend cuts off what was not written whole.
+func (j *Journal) mend() error {
+	if err := j.file.Truncate(j.end); err != nil {
 		return fmt.Errorf("mend journal: %w", err)
 	}
-	if _, err := j.file.Seek(end, io.SeekStart); err != nil {
+	if _, err := j.file.Seek(j.end, io.SeekStart); err != nil {
 		return fmt.Errorf("mend journal: %w", err)
 	}
 	return nil
@@ -212,9 +219,11 @@ func (j *Journal) write(l line, sync bool) error {
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	if _, err := j.file.Write(append(text, '\n')); err != nil {
-		return fmt.Errorf("write journal: %w", err)
+	n, err := j.file.Write(append(text, '\n'))
+	if err != nil {
+		return errors.Join(fmt.Errorf("write journal: %w", err), j.mend())
 	}
+	j.end += int64(n)
 	if !sync {
 		return nil
 	}
@@ -306,7 +315,7 @@ func (j *Journal) Remove() error {
 	if err := os.Remove(j.path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove journal: %w", err)
 	}
-	return nil
+	return syncDir(filepath.Dir(j.path))
 }
 
 func syncDir(dir string) error {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func open(t *testing.T, path string) *Journal {
@@ -66,6 +68,29 @@ func TestAJournalSaysAfterACrashWhatItSaidBefore(t *testing.T) {
 	j.Close()
 	if !open(t, path).WasSent(1) {
 		t.Error("what is written after mending is lost")
+	}
+}
+
+func TestALineThatDoesNotFitIsTakenBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "j")
+	j := open(t, path)
+	must(t, j.Sent(1))
+	info, err := os.Stat(path)
+	must(t, err)
+	// As on a disk that is full after five bytes.
+	var before unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &before))
+	must(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: uint64(info.Size()) + 5, Max: before.Max}))
+	err = j.Sent(2)
+	must(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &before))
+	if err == nil {
+		t.Error("nothing is said about a line that does not fit")
+	}
+	must(t, j.Sent(3))
+	j.Close()
+	j = open(t, path)
+	if !j.WasSent(1) || j.WasSent(2) || !j.WasSent(3) {
+		t.Error("the journal does not say what was written")
 	}
 }
 

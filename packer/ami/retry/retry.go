@@ -39,6 +39,10 @@ type Policy struct {
 // public EBS direct uploaders get through.
 var Default = Policy{Deadline: 20 * time.Second, Attempts: 5, Patience: 5 * time.Minute, Base: 100 * time.Millisecond, Max: 10 * time.Second}
 
+// ErrUnsure says beside a refusal that an attempt before the one that was refused may have
+// been carried out.
+var ErrUnsure = errors.New("an attempt before may have been carried out")
+
 // Call is one piece of work for Do.
 type Call struct {
 	// Try makes one attempt; its context ends with the attempt's deadline.
@@ -80,6 +84,9 @@ func (p Policy) Do(ctx context.Context, call Call) error {
 		class := classify(err)
 		switch class {
 		case Permanent:
+			if faults > 0 {
+				return fmt.Errorf("%w (%w)", err, ErrUnsure)
+			}
 			return err
 		case Transient:
 			if faults++; faults >= p.Attempts {

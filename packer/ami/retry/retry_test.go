@@ -65,6 +65,27 @@ func TestFaultsAreCountedAndThrottlingIsNot(t *testing.T) {
 	}
 }
 
+func TestARefusalSaysWhetherAnAttemptBeforeMayHaveBeenCarriedOut(t *testing.T) {
+	for _, test := range []struct {
+		before error
+		want   bool
+	}{
+		{coded("Throttling"), false},
+		{status(500, coded("InternalError")), true},
+	} {
+		attempts := 0
+		err := quick.Do(t.Context(), Call{Try: func(context.Context) error {
+			if attempts++; attempts == 1 {
+				return test.before
+			}
+			return coded("AccessDenied")
+		}})
+		if errors.Is(err, ErrUnsure) != test.want || Code(err) != "AccessDenied" {
+			t.Errorf("after %v the refusal is %v", test.before, err)
+		}
+	}
+}
+
 func TestThrottlingIsNotWaitedOutForEver(t *testing.T) {
 	impatient := quick
 	impatient.Patience = 0
