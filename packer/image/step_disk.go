@@ -95,8 +95,9 @@ func makeExt4(p partition, label, uuid, directory, disk string) []string {
 		"-L", label, "-U", uuid, "-m", "1",
 		// The orphan file is 32 MiB that each mount reads; the list it replaces is as safe.
 		"-O", "^orphan_file",
+		// Metadata in one place, and not at the head of each 128 MiB, is fetched at once.
 		// A sparse file reads as zeros: nothing is left for the first boot to write.
-		"-E", "offset=" + strconv.FormatInt(p.start, 10) + ",assume_storage_prezeroed=1,nodiscard,hash_seed=" + uuid,
+		"-E", "offset=" + strconv.FormatInt(p.start, 10) + ",packed_meta_blocks=1,assume_storage_prezeroed=1,nodiscard,hash_seed=" + uuid,
 		"-d", directory, disk, strconv.FormatInt(p.size/1024, 10) + "k",
 	}
 }

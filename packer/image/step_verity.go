@@ -26,10 +26,17 @@ func (s *stepVerity) Run(ctx context.Context, state multistep.StateBag) multiste
 		if err := moveLayers(s.root.Dir); err != nil {
 			return err
 		}
+		if err := orderFiles(s.root.Dir); err != nil {
+			return err
+		}
 		if err := settleTimes(s.root.Dir, s.epoch); err != nil {
 			return err
 		}
 		if err := s.inTools(ctx, "mkfs.erofs", makeErofs(s.epoch, toolsWork+"/root", toolsWork+"/"+rootFile)...); err != nil {
+			return fmt.Errorf("compress the root file system: %w", err)
+		}
+		// Later steps look at the tree, where the links have done their work.
+		if err := os.RemoveAll(filepath.Join(s.root.Dir, bootOrder)); err != nil {
 			return fmt.Errorf("compress the root file system: %w", err)
 		}
 		// veritysetup writes into a file that is there already.
