@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -76,6 +77,34 @@ func TestAFailedBuildSaysWhyAndLeavesNothing(t *testing.T) {
 	}
 	if left := below(t, filepath.Join(b.config.CacheDirectory, "tools")); len(left) > 0 {
 		t.Errorf("half-made tools are left: %v", left)
+	}
+}
+
+func TestABakeWithAKeyTrustsNoToolsOfTheCache(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "signing.pem")
+	if out, err := exec.Command("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Chmod(key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		more  map[string]any
+		fresh bool
+	}{
+		"no key": {nil, false},
+		"a key":  {map[string]any{"signing_key": key}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, _ := testBuilder(t, "exit 25", test.more)
+			if err := os.MkdirAll(toolsDirectory(b.config.CacheDirectory, nil), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			err := bakeWith(t.Context(), t, b)
+			if err == nil || strings.Contains(err.Error(), "lay out the tools") != test.fresh {
+				t.Errorf("the error is %v, want one of the tools: %v", err, test.fresh)
+			}
+		})
 	}
 }
 
