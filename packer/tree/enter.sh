@@ -11,6 +11,12 @@ shift
 mount --make-rprivate /
 mount --bind "$root" "$root"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
+# What sets or stops the machine's own kernel can only be read. Not every kernel has both.
+for place in sys sysrq-trigger; do
+  [ -e "$root/proc/$place" ] || continue
+  mount --bind "$root/proc/$place" "$root/proc/$place"
+  mount -o remount,bind,ro,nosuid,nodev,noexec "$root/proc/$place"
+done
 mount --bind /sys "$root/sys"
 mount -o remount,bind,ro,nosuid,nodev,noexec "$root/sys"
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$root/run"

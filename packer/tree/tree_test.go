@@ -325,6 +325,28 @@ func TestAClosedCommunicatorEndsCommandsAndRefusesMore(t *testing.T) {
 	}
 }
 
+func TestACommandCannotSetTheMachinesKernel(t *testing.T) {
+	tree := smallTree(t)
+	const setting = "/proc/sys/vm/max_map_count"
+	before, err := os.ReadFile(setting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{setting, "/proc/sysrq-trigger"} {
+		if _, err := os.Stat(file); err != nil {
+			continue
+		}
+		// Opening is enough: where it succeeds, nothing is written.
+		out, err := tree.Command(t.Context(), nil, "sh", "-c", ": >>"+file).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "Read-only file system") {
+			t.Errorf("%s: %v: %s", file, err, out)
+		}
+	}
+	if out, err := tree.Command(t.Context(), nil, "cat", setting).CombinedOutput(); err != nil || string(out) != string(before) {
+		t.Errorf("a command reads %q, %v, want %q", out, err, before)
+	}
+}
+
 func TestACommandSeesTheTreesBindsAndItsDate(t *testing.T) {
 	tree, shared := smallTree(t), t.TempDir()
 	tree.Binds, tree.Epoch = []Bind{{Source: shared, Target: "/run/a/b"}}, time.Unix(1700000000, 0)
