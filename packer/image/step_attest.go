@@ -23,13 +23,13 @@ const (
 )
 
 // stepProvenance states in the image what it is made from. The disk cannot be named there,
-// as it holds the statement.
+// as it holds the statement, nor what the template accepts, which the lock does not decide.
 type stepProvenance struct{ *bake }
 
 // Run writes the statement.
 func (s *stepProvenance) Run(_ context.Context, state multistep.StateBag) multistep.StepAction {
 	err := func() error {
-		statement, err := s.state()
+		statement, err := s.state(nil)
 		if err != nil {
 			return err
 		}
@@ -49,8 +49,9 @@ func (s *stepProvenance) Run(_ context.Context, state multistep.StateBag) multis
 // Cleanup has nothing to undo.
 func (s *stepProvenance) Cleanup(multistep.StateBag) {}
 
-// state makes the statement about the lock, the SBOM and subjects besides.
-func (b *bake) state(subjects ...attest.Resource) ([]byte, error) {
+// state makes the statement about the lock, the SBOM and subjects besides, of a bake with
+// exceptions.
+func (b *bake) state(exceptions []Except, subjects ...attest.Resource) ([]byte, error) {
 	var lockSum string
 	for _, name := range []string{lock.FileName, sbom.FileName} {
 		text, err := os.ReadFile(b.file(name))
@@ -64,7 +65,7 @@ func (b *bake) state(subjects ...attest.Resource) ([]byte, error) {
 		}
 	}
 	var except []attest.Exception
-	for _, e := range b.config.Exceptions {
+	for _, e := range exceptions {
 		except = append(except, attest.Exception(e))
 	}
 	return attest.State(b.lock, lockSum, except, subjects...)
@@ -88,7 +89,7 @@ func (s *stepAttest) Run(ctx context.Context, state multistep.StateBag) multiste
 }
 
 func (s *stepAttest) attest(disk content) error {
-	statement, err := s.state(attest.File(diskName, disk.sha256))
+	statement, err := s.state(s.config.Exceptions, attest.File(diskName, disk.sha256))
 	if err != nil {
 		return err
 	}

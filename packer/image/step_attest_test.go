@@ -46,6 +46,28 @@ func finish(t *testing.T, b *bake) {
 	}
 }
 
+func TestWhatATemplateAcceptsIsBesideTheDiskOnly(t *testing.T) {
+	inImage := map[string][]byte{}
+	for _, reason := range []string{"the first", "the second"} {
+		b := describedBake(t, "")
+		b.config.Exceptions = []Except{{Control: "umask", Reason: reason}}
+		b.root.Dir = t.TempDir()
+		write(t, b.root.Dir, map[string]string{documentsDirectory + "/" + lock.FileName: "the lock"})
+		state := new(multistep.BasicStateBag)
+		if action := (&stepProvenance{b}).Run(t.Context(), state); action != multistep.ActionContinue {
+			t.Fatal(state.Get("error"))
+		}
+		inImage[reason], _ = os.ReadFile(filepath.Join(b.root.Dir, documentsDirectory, attest.FileName))
+		finish(t, b)
+		if beside, err := os.ReadFile(filepath.Join(b.config.OutputDirectory, attest.FileName)); !bytes.Contains(beside, []byte(reason)) {
+			t.Errorf("the provenance beside the disk does not name the exception: %s, %v", beside, err)
+		}
+	}
+	if first := inImage["the first"]; len(first) == 0 || !bytes.Equal(first, inImage["the second"]) {
+		t.Errorf("the image depends on what the template accepts: %s", first)
+	}
+}
+
 func TestTwoBakesOfOneLockSayTheSame(t *testing.T) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
