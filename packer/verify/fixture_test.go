@@ -86,6 +86,9 @@ func bake(t *testing.T, rootFilesystem string) *baked {
 	}
 	layer := map[string]string{"verity": "usr/lib/ovenbird/layers", "ext4": "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"}[rootFilesystem]
 	write(t, filepath.Join(b.tree, layer, "1/fs/app"), read(t, self))
+	if rootFilesystem == "verity" {
+		write(t, filepath.Join(b.tree, "var/lib/tool/tool"), read(t, self))
+	}
 	sum := strings.Repeat("5a", 32)
 	debian := lock.Package{Name: "tool", Version: "1.0-1", Architecture: "amd64", Source: "tool", SourceVersion: "1.0-1", SHA256: sum, Size: 1, Archive: "debian", Path: "pool/tool.deb"}
 	b.lock = lock.Lock{
@@ -170,7 +173,7 @@ func packRoot(t *testing.T, tree string) (root, hashes []byte, rootHash string) 
 	t.Helper()
 	dir := t.TempDir()
 	image, verity, hash := filepath.Join(dir, "root.erofs"), filepath.Join(dir, "root.verity"), filepath.Join(dir, "hash")
-	tool(t, "usr/bin/mkfs.erofs", "--quiet", "-zzstd,3", "-C65536", "-T", "1", "--all-time", image, tree)
+	tool(t, "usr/bin/mkfs.erofs", "--quiet", "-zzstd,3", "-C65536", "-T", "1", "--all-time", "--exclude-regex=^var/.+", image, tree)
 	write(t, verity, nil)
 	tool(t, "usr/sbin/veritysetup", "format", "--salt=6f76", "--root-hash-file="+hash, image, verity)
 	return read(t, image), read(t, verity), strings.TrimSpace(string(read(t, hash)))
