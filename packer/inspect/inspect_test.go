@@ -11,6 +11,8 @@ import (
 
 const fixtureVersion = "9.8.7-fixture"
 
+var fixtureHash = "roothash=" + strings.Repeat("0a", 32)
+
 // good is a tree that passes every control.
 var good = map[string]string{
 	"etc/passwd":                       "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/:/usr/sbin/nologin\n",
@@ -103,7 +105,7 @@ func fixture(t *testing.T) Subject {
 			t.Fatal(err)
 		}
 	}
-	return Subject{Root: root, CommandLine: "roothash=00 console=ttyS0", Verity: true, Masked: []string{"getty.service"}, Rendered: rendered}
+	return Subject{Root: root, CommandLine: fixtureHash + " console=ttyS0", Verity: true, Masked: []string{"getty.service"}, Rendered: rendered}
 }
 
 func chmod(t *testing.T, root, name string, mode os.FileMode) {
@@ -154,7 +156,7 @@ var faults = map[string]struct {
 	"sysctls-redirects":       {write: map[string]string{"etc/sysctl.d/50-a.conf": ""}, found: "net.ipv4.conf.*.send_redirects is not set"},
 	"sysctls-kernel-defaults": {write: map[string]string{"etc/sysctl.d/99-mine.conf": "kernel.randomize_va_space = 0\n"}, found: "kernel.randomize_va_space = 0"},
 	"no-core-dump-collector":  {write: map[string]string{"etc/sysctl.d/99-mine.conf": "kernel.core_pattern = |/collect\n"}, found: "|/collect"},
-	"kernel-arguments":        {do: arguments("roothash=00 mitigations=off"), found: "mitigations=off"},
+	"kernel-arguments":        {do: arguments(fixtureHash + " mitigations=off"), found: "mitigations=off"},
 	"verified-root":           {do: arguments("root=/dev/sda"), found: "no roothash="},
 	"kernel-modules":          {write: map[string]string{"usr/lib/modules/6.12/kernel/drivers/usb_storage.ko.xz": ""}, found: "usb_storage"},
 	"no-radio":                {write: map[string]string{"usr/lib/modules/6.12/kernel/drivers/bluetooth/btusb.ko": ""}, found: "/drivers/bluetooth"},
@@ -259,6 +261,73 @@ func TestEachControlFindsItsFaultAndNoOtherDoes(t *testing.T) {
 			}
 			if others := slices.DeleteFunc(slices.Sorted(maps.Keys(found)), func(id string) bool { return id == c.id }); len(others) > 0 {
 				t.Errorf("these failed too: %v", others)
+			}
+		})
+	}
+}
+
+func TestNothingGetsPastAControl(t *testing.T) {
+	link := func(name, target string) func(*testing.T, *Subject) {
+		return func(t *testing.T, s *Subject) {
+			if err := os.Symlink(target, filepath.Join(s.Root, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sysctl := func(line string) func(*testing.T, *Subject) {
+		return func(t *testing.T, s *Subject) { write(t, s.Root, "etc/sysctl.d/99-mine.conf", line+"\n") }
+	}
+	type attempt struct {
+		control string
+		do      func(*testing.T, *Subject)
+		found   string
+	}
+	attempts := []attempt{
+		{"units-enabled", link("etc/systemd/system/chrony.service", "/dev/null"), "chrony.service is masked"},
+		{"units-enabled", link("etc/systemd/system/chrony.service", "../../../dev/null"), "chrony.service is masked"},
+		{"units-enabled", func(t *testing.T, s *Subject) { write(t, s.Root, "etc/systemd/system/chrony.service", "") }, "chrony.service is masked"},
+		{"sysctls-redirects", sysctl("net.ipv4.conf.all.accept_redirects = 1"), "net.ipv4.conf.all.accept_redirects = 1"},
+		{"sysctls-redirects", sysctl("net/ipv4/conf/eth0.100/send_redirects = 1"), "net.ipv4.conf.eth0.100.send_redirects = 1"},
+		{"sysctls-redirects", sysctl("-net.ipv6.conf.default.accept_redirects"), "net.ipv6.conf.default.accept_redirects = the kernel's own"},
+		{"sysctls-kernel-defaults", sysctl("net.ipv4.conf.*.accept_source_route = 1"), "net.ipv4.conf.*.accept_source_route = 1"},
+		{"verified-root", arguments("roothash="), "roothash="},
+		{"verified-root", arguments("roothash=00"), "roothash=00"},
+		{"verified-root", arguments(fixtureHash + " roothash=" + strings.Repeat("0b", 32)), "roothash=" + strings.Repeat("0b", 32)},
+	}
+	for _, argument := range []string{
+		"systemd.debug_shell", "systemd.debug-shell=1", "systemd.debug_shell=yes", "systemd.debug_shell=ttyS0", `systemd.debug_shell="ttyS0"`,
+		"systemd.unit=rescue.target", "systemd.unit=emergency.target", "systemd.wants=debug-shell.service", "systemd.run=/bin/sh",
+		"emergency", "rescue", "single", "1", "-b", "init=/bin/sh", "rdinit=/bin/sh",
+	} {
+		attempts = append(attempts, attempt{"kernel-arguments", arguments(fixtureHash + " " + argument), argument})
+	}
+	for _, a := range attempts {
+		t.Run(a.control+" "+a.found, func(t *testing.T) {
+			s := fixture(t)
+			a.do(t, &s)
+			if found := failed(t, s); !slices.Contains(found[a.control], a.found) || len(found) != 1 {
+				t.Errorf("found %v, want %q", found, a.found)
+			}
+		})
+	}
+}
+
+func TestWhatIsRightPasses(t *testing.T) {
+	for name, do := range map[string]func(*testing.T, *Subject){
+		"a shell that is turned off": arguments(fixtureHash + " systemd.debug_shell=no systemd.unit=multi-user.target"),
+		// As systemd's own 50-default.conf.
+		"a default that is left alone": func(t *testing.T, s *Subject) {
+			write(t, s.Root, "usr/lib/sysctl.d/40-a.conf", "net.ipv4.conf.*.accept_source_route = 0\n-net.ipv4.conf.all.accept_source_route\n")
+		},
+		"a setting of one interface": func(t *testing.T, s *Subject) {
+			write(t, s.Root, "etc/sysctl.d/99-mine.conf", "net.ipv4.conf.all.accept_redirects = 0\nnet.ipv4.conf.all.rp_filter = 2\n")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fixture(t)
+			do(t, &s)
+			if found := failed(t, s); len(found) > 0 {
+				t.Errorf("failed: %v", found)
 			}
 		})
 	}

@@ -1,7 +1,10 @@
 package inspect
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -40,11 +43,32 @@ var defaultSysctls = map[string]string{
 	"net.ipv6.conf.all.accept_source_route":      "0",
 }
 
-// weakening are kernel arguments that take a protection away.
+// weakening are kernel arguments that take a protection away, or that start a shell.
 var weakening = []string{
 	"apparmor=0", "debugfs=on", "init_on_alloc=0", "iomem=relaxed", "lockdown=none", "mitigations=off", "nokaslr",
-	"nopti", "norandmaps", "nosmap", "nosmep", "nospectre_v1", "nospectre_v2", "pti=off", "single",
-	"spectre_v2=off", "systemd.debug_shell", "systemd.debug_shell=1", "rd.break", "vsyscall=emulate",
+	"nopti", "norandmaps", "nosmap", "nosmep", "nospectre_v1", "nospectre_v2", "pti=off",
+	"spectre_v2=off", "rd.break", "vsyscall=emulate",
+	"1", "-b", "-s", "S", "emergency", "rescue", "s", "single", // systemd(1): rescue.target and emergency.target
+	"systemd.unit=emergency.target", "systemd.unit=rescue.target",
+	"systemd.wants=debug_shell.service", "systemd.wants=emergency.target", "systemd.wants=rescue.target",
+}
+
+// weakens tells whether an argument is one of those, or gives a shell or a program of its
+// own in place of what the node starts.
+func weakens(argument string) bool {
+	// systemd takes - for _ in names.
+	argument = strings.ReplaceAll(argument, `"`, "")
+	key, value, has := strings.Cut(argument, "=")
+	switch strings.ReplaceAll(key, "-", "_") {
+	case "init", "rdinit", "systemd.run":
+		return has
+	case "systemd.debug_shell":
+		// Alone, with yes or with a terminal.
+		return !slices.Contains([]string{"0", "f", "false", "n", "no", "off"}, strings.ToLower(value))
+	case "systemd.unit", "systemd.wants":
+		argument = strings.ReplaceAll(argument, "-", "_")
+	}
+	return slices.Contains(weakening, argument)
 }
 
 // unwantedModules are kernel modules that CIS asks to be unavailable.
@@ -86,11 +110,11 @@ var kernelControls = []control{
 	},
 	{
 		id: "kernel-arguments", title: "No kernel argument takes a protection away",
-		want: "none of " + strings.Join(weakening, " "),
+		want: "none of " + strings.Join(weakening, " ") + ", init=, rdinit=, systemd.run=, systemd.debug_shell",
 		find: func(m *machine) ([]string, error) {
 			var found []string
 			for argument := range strings.FieldsSeq(m.CommandLine) {
-				if slices.Contains(weakening, argument) || strings.HasPrefix(argument, "init=") {
+				if weakens(argument) {
 					found = append(found, argument)
 				}
 			}
@@ -99,7 +123,7 @@ var kernelControls = []control{
 	},
 	{
 		id: "verified-root", title: "The kernel verifies the root file system as it reads it", source: "CIS Debian 12 1.4, 6.3",
-		want: "roothash= on the kernel's command line, and nothing that turns it off",
+		want: "one roothash= on the kernel's command line, with a SHA-256, and nothing that turns it off",
 		needs: func(m *machine) string {
 			if !m.Verity {
 				return `the template says root_filesystem = "ext4": a root that can be written cannot be verified`
@@ -108,14 +132,20 @@ var kernelControls = []control{
 		},
 		find: func(m *machine) ([]string, error) {
 			var found []string
-			arguments := strings.Fields(m.CommandLine)
-			if !slices.ContainsFunc(arguments, func(a string) bool { return strings.HasPrefix(a, "roothash=") }) {
-				found = append(found, "no roothash=")
-			}
-			for _, a := range arguments {
-				if a == "systemd.verity=0" || a == "rd.systemd.verity=0" || strings.HasPrefix(a, "root=") {
-					found = append(found, a)
+			hashes := 0
+			for argument := range strings.FieldsSeq(m.CommandLine) {
+				if hash, is := strings.CutPrefix(argument, "roothash="); is {
+					hashes++
+					if raw, err := hex.DecodeString(hash); err != nil || len(raw) != sha256.Size || hashes > 1 {
+						found = append(found, argument)
+					}
 				}
+				if argument == "systemd.verity=0" || argument == "rd.systemd.verity=0" || strings.HasPrefix(argument, "root=") {
+					found = append(found, argument)
+				}
+			}
+			if hashes == 0 {
+				found = append(found, "no roothash=")
 			}
 			return found, nil
 		},
@@ -156,7 +186,7 @@ var kernelControls = []control{
 				return nil, err
 			}
 			var found []string
-			if m.wantedBy("tmp.mount") == "" || m.entries["/etc/systemd/system/tmp.mount"].link == "/dev/null" {
+			if m.wantedBy("tmp.mount") == "" || m.masked("tmp.mount") {
 				found = append(found, "tmp.mount is not enabled")
 			}
 			for _, option := range []string{"nosuid", "nodev"} {
@@ -170,19 +200,28 @@ var kernelControls = []control{
 }
 
 // differing lists the settings that the image does not make; with lenient those that it
-// does not make at all are right.
+// does not make at all are right. A setting of its own counts in place of a pattern's
+// (sysctl.d(5)), so that each that a wanted pattern matches must have its value.
 func (m *machine) differing(want map[string]string, lenient bool) []string {
 	var found []string
 	for key, value := range want {
-		switch got, set := m.sysctls[key]; {
-		case !set && !lenient:
+		_, set := m.sysctls[key]
+		if !set && !lenient {
 			found = append(found, key+" is not set")
-		case set && got != value:
-			found = append(found, fmt.Sprintf("%s = %s", key, got))
+		}
+		for _, name := range slices.Sorted(maps.Keys(m.sysctls)) {
+			by, _ := path.Match(name, key) // a pattern that is none sets nothing
+			covered, _ := path.Match(key, name)
+			switch got := m.sysctls[name]; {
+			case name != key && !covered && (set || !by): // of something else, or outdone by the key's own
+			case got == leftAlone && lenient:
+			case got != value:
+				found = append(found, fmt.Sprintf("%s = %s", name, got))
+			}
 		}
 	}
 	slices.Sort(found)
-	return found
+	return slices.Compact(found)
 }
 
 func settings(want map[string]string) string {

@@ -149,6 +149,10 @@ func (m *machine) accounts(file string) ([]account, error) {
 // then they are read in the order of their names.
 var sysctlDirectories = []string{"/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d"}
 
+// leftAlone is the value of a setting that is exempt from patterns and not set: a line
+// with a dash, and without a value.
+const leftAlone = "the kernel's own"
+
 func (m *machine) readSysctls() map[string]string {
 	files := map[string]string{}
 	for _, dir := range slices.Backward(sysctlDirectories) {
@@ -162,7 +166,11 @@ func (m *machine) readSysctls() map[string]string {
 	for _, base := range slices.Sorted(maps.Keys(files)) {
 		text, _ := m.text(files[base]) // a link to /dev/null says nothing
 		for line := range strings.Lines(text) {
-			key, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "-"), "=")
+			line, excluded := strings.CutPrefix(strings.TrimSpace(line), "-")
+			key, value, ok := strings.Cut(line, "=")
+			if !ok {
+				value, ok = leftAlone, excluded
+			}
 			if ok && !strings.HasPrefix(key, "#") && !strings.HasPrefix(key, ";") {
 				values[strings.ReplaceAll(strings.TrimSpace(key), "/", ".")] = strings.TrimSpace(value)
 			}

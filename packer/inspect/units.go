@@ -14,7 +14,7 @@ import (
 var unitControls = []control{
 	{
 		id: "units-enabled", title: "What a node starts with is enabled",
-		want: "network, resolver, time and the agent are wanted by a target",
+		want: "network, resolver, time and the agent are wanted by a target, and not masked",
 		find: func(m *machine) ([]string, error) {
 			units := []string{"systemd-networkd.service", "systemd-resolved.service", "chrony.service"}
 			if m.exists("/usr/bin/ovenbird-agent") {
@@ -24,6 +24,8 @@ var unitControls = []control{
 			for _, unit := range units {
 				if m.wantedBy(unit) == "" {
 					found = append(found, unit+" is not enabled")
+				} else if m.masked(unit) {
+					found = append(found, unit+" is masked")
 				}
 			}
 			return found, nil
@@ -51,7 +53,7 @@ var unitControls = []control{
 		find: func(m *machine) ([]string, error) {
 			var found []string
 			for _, unit := range m.Masked {
-				if m.entries["/etc/systemd/system/"+unit].link != "/dev/null" {
+				if !m.masked(unit) {
 					found = append(found, unit+" is not masked")
 				}
 			}
@@ -124,6 +126,17 @@ func (m *machine) wantedBy(unit string) string {
 		}
 	}
 	return ""
+}
+
+// masked reports whether an administrator's unit file keeps the unit from starting:
+// systemd takes an empty one for a link to /dev/null.
+func (m *machine) masked(unit string) bool {
+	const dir = "/etc/systemd/system"
+	e, ok := m.entries[dir+"/"+unit]
+	if e.link == "" {
+		return ok && e.mode.IsRegular() && e.size == 0
+	}
+	return e.link == "/dev/null" || path.Join(dir, e.link) == "/dev/null"
 }
 
 // versioned are the programs whose version the release fixes, and the Go module that
