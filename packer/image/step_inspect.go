@@ -20,8 +20,9 @@ import (
 	"github.com/ovenbird-dev/ovenbird/packer/tree"
 )
 
-// stepInspect holds the finished root file system against what a node must be. The build
-// ends here when it is not, unless the template accepts that.
+// stepInspect holds the finished root file system, and the command line with its root
+// hash, against what a node must be. The build ends here when it is not, unless the
+// template accepts that.
 type stepInspect struct{ *bake }
 
 // Run inspects the tree.

@@ -1,5 +1,4 @@
-// Package inspect holds the root file system of a node, as it is about to be packed,
-// against what a node must be: its units, versions and kernel settings, no way in but the
+// Package inspect holds the root file system of a node, as it is packed, against what a node must be: its units, versions and kernel settings, no way in but the
 // cluster's, nothing secret in it, and what applies of the CIS benchmarks for Kubernetes
 // workers and for Debian. It reads the tree and decides; it changes nothing, starts
 // nothing and never looks at the machine that it runs on.

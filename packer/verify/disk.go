@@ -97,15 +97,28 @@ func (v *verification) checkPartitions(context.Context) (string, error) {
 // kernel is what the unified kernel image says.
 type kernel struct{ commandLine string }
 
-// argument is the value of a kernel argument, "" when there is none.
-func (k kernel) argument(key string) string {
-	value := ""
+// argument lists the values of a kernel argument.
+func (k kernel) argument(key string) []string {
+	var values []string
 	for word := range strings.FieldsSeq(k.commandLine) {
 		if v, ok := strings.CutPrefix(word, key+"="); ok {
-			value = v // the last one counts
+			values = append(values, v)
 		}
 	}
-	return value
+	return values
+}
+
+// rootHash is what the initrd holds the root against. A second one would leave open which.
+func (k kernel) rootHash() ([]byte, error) {
+	values := k.argument("roothash")
+	if len(values) != 1 {
+		return nil, fmt.Errorf("it has %d root hashes, want one", len(values))
+	}
+	hash, err := hex.DecodeString(values[0])
+	if err != nil || len(hash) != sha256.Size {
+		return nil, fmt.Errorf("roothash=%s is no SHA-256", values[0])
+	}
+	return hash, nil
 }
 
 // checkKernel reads the command line out of the unified kernel image.
@@ -140,13 +153,13 @@ func (v *verification) checkKernel(context.Context) (string, error) {
 	}
 	v.kernel = &kernel{commandLine: strings.TrimSpace(strings.TrimRight(string(line[:min(int(section.VirtualSize), len(line))]), "\x00"))}
 	if v.layout.hashes.size == 0 {
-		return "boots with root=" + v.kernel.argument("root"), nil
+		return "boots with root=" + strings.Join(v.kernel.argument("root"), " root="), nil
 	}
-	hash := v.kernel.argument("roothash")
-	if raw, err := hex.DecodeString(hash); err != nil || len(raw) != sha256.Size {
-		return "", fault{fmt.Sprintf("the kernel's command line has no root hash: roothash=%s", hash), fetchAgain}
+	hash, err := v.kernel.rootHash()
+	if err != nil {
+		return "", fault{fmt.Sprintf("the kernel's command line does not say which root is right: %v", err), fetchAgain}
 	}
-	return "boots with roothash=" + hash, nil
+	return "boots with roothash=" + hex.EncodeToString(hash), nil
 }
 
 // checkRoot recomputes the hashes of the root file system, and opens it.
@@ -159,9 +172,9 @@ func (v *verification) checkRoot(ctx context.Context) (string, error) {
 	}
 	data := io.NewSectionReader(v.disk, v.layout.root.start, v.layout.root.size)
 	hashes := io.NewSectionReader(v.disk, v.layout.hashes.start, v.layout.hashes.size)
-	rootHash, err := hex.DecodeString(v.kernel.argument("roothash"))
-	if err != nil || len(rootHash) != sha256.Size {
-		return "", skip("the kernel's command line has no root hash")
+	rootHash, err := v.kernel.rootHash()
+	if err != nil {
+		return "", skip("the kernel's command line does not say which root is right")
 	}
 	blocks, err := checkVerity(ctx, data, hashes, rootHash)
 	if err != nil {

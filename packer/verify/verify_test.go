@@ -109,7 +109,11 @@ func TestEachChangeFailsInItsOwnWords(t *testing.T) {
 		{"a kernel image without a root hash", func(t *testing.T, b *baked) {
 			at := strings.Index(string(read(t, b.disk())), "roothash=")
 			patch(t, b.disk(), int64(at), []byte("rootcash="))
-		}, map[string]string{"kernel image": "no root hash", "disk": "it was changed after the bake"}},
+		}, map[string]string{"kernel image": "it has 0 root hashes, want one", "disk": "it was changed after the bake"}},
+		{"a kernel image with two root hashes", func(t *testing.T, b *baked) {
+			at := strings.Index(string(read(t, b.disk())), " console=ttyS0")
+			patch(t, b.disk(), int64(at), []byte(" roothash=0000"))
+		}, map[string]string{"kernel image": "it has 2 root hashes, want one", "disk": "it was changed after the bake"}},
 		{"a disk that is cut short", func(t *testing.T, b *baked) { truncate(t, b.disk(), fixtureSize-2*mib) },
 			map[string]string{"partitions": "the disk is cut short", "disk": "it was changed after the bake"}},
 		{"a disk that lacks its last sector", func(t *testing.T, b *baked) { truncate(t, b.disk(), fixtureSize-sectorSize) },
