@@ -13,6 +13,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
@@ -72,7 +75,9 @@ func components(ctx context.Context, root tree.Tree) ([]lock.Component, error) {
 	return list, nil
 }
 
-// findProgram hashes a program of the node, or of a layer, of which there must be one.
+// findProgram hashes a program of the node or of a layer. Images that a template brings
+// may have a program of that name too: ovenbird-node's come first in its archive, and
+// containerd numbers layers as it unpacks them.
 func findProgram(root, name string) (lock.Program, error) {
 	file, place := filepath.Join(root, name), name
 	if !path.IsAbs(name) {
@@ -80,10 +85,15 @@ func findProgram(root, name string) (lock.Program, error) {
 		if err != nil {
 			return lock.Program{}, err
 		}
-		if len(found) != 1 {
-			return lock.Program{}, fmt.Errorf("there are %d container images with the program /%s, want one", len(found), name)
+		if len(found) == 0 {
+			return lock.Program{}, fmt.Errorf("no container image has the program /%s", name)
 		}
-		file, place = found[0], ""
+		number := func(file string) int {
+			id, _, _ := strings.Cut(strings.TrimPrefix(file, filepath.Join(root, snapshots)+"/"), "/")
+			n, _ := strconv.Atoi(id) // the snapshotter has no other names
+			return n
+		}
+		file, place = slices.MinFunc(found, func(a, b string) int { return number(a) - number(b) }), ""
 	}
 	f, err := os.Open(file)
 	if err != nil {

@@ -162,3 +162,16 @@ func TestAToolsTreeBelongsToItsPackages(t *testing.T) {
 		t.Errorf("the trees are %s and %s", a, b)
 	}
 }
+
+func TestAProgramOfALayerIsOvenbirdNodesOwn(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, map[string]string{snapshots + "/9/fs/pause": "ours", snapshots + "/10/fs/pause": "theirs", snapshots + "/11/fs/other": ""})
+	got, err := findProgram(root, "pause")
+	sum := sha256.Sum256([]byte("ours"))
+	if want := (lock.Program{Name: "pause", SHA256: hex.EncodeToString(sum[:])}); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	if _, err := findProgram(root, "coredns"); err == nil || !strings.Contains(err.Error(), "no container image has the program /coredns") {
+		t.Errorf("of a program that is nowhere the error is %v", err)
+	}
+}
