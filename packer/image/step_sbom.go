@@ -18,6 +18,7 @@ func (s *stepSBOM) Run(_ context.Context, state multistep.StateBag) multistep.St
 			return sbom.Write(sbom.Image{
 				Root:     s.root.Dir,
 				Packages: s.lock.Installed(),
+				Images:   s.lock.Images,
 				Epoch:    s.lock.Epoch,
 				Plugin:   s.lock.Plugin.Version,
 			})

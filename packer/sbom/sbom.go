@@ -1,5 +1,6 @@
 // Package sbom lists what an image is made of, as an SPDX 2.3 document: every Debian
-// package, every Go program, and every module inside of those, container images included.
+// package, every container image, every Go program, and every module inside of those,
+// container images included.
 // The same image makes the same document: its date is the image's, its name comes from its
 // content. The package reads a root file system and changes nothing.
 package sbom
@@ -12,6 +13,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +36,7 @@ const imageID = "Image"
 type Image struct {
 	Root     string // the directory of its root file system
 	Packages []lock.Package
+	Images   []lock.Image
 	Epoch    time.Time // its date
 	Plugin   string    // the version of what has baked it
 }
@@ -53,6 +56,9 @@ func Write(image Image) ([]byte, error) {
 		if err := d.addDebian(image.Root, p); err != nil {
 			return nil, fmt.Errorf("list package %s: %w", p.Name, err)
 		}
+	}
+	for _, i := range image.Images {
+		d.addImage(i)
 	}
 	d.addPrograms(programs)
 	return d.encode(image.Epoch, image.Plugin)
@@ -118,6 +124,41 @@ func DebianURL(p lock.Package) string {
 		qualifiers.Set("upstream", p.Source+"@"+p.SourceVersion)
 	}
 	return "pkg:deb/debian/" + p.Name + "@" + escape(p.Version) + "?" + qualifiers.Encode()
+}
+
+// addImage lists a container image by its manifest.
+func (d *document) addImage(i lock.Image) {
+	sum := strings.TrimPrefix(i.Digest, "sha256:")
+	id := identifier("image", sum)
+	element := &spdx.Package{
+		PackageName:             cmp.Or(strings.Join(i.Names, ", "), i.Digest),
+		PackageSPDXIdentifier:   common.ElementID(id),
+		PackageVersion:          i.Digest,
+		PackageDownloadLocation: "NOASSERTION",
+		PackageChecksums:        []common.Checksum{{Algorithm: common.SHA256, Value: sum}},
+		PackageLicenseConcluded: "NOASSERTION",
+		PackageLicenseDeclared:  "NOASSERTION",
+		PackageCopyrightText:    "NOASSERTION",
+		PrimaryPackagePurpose:   "CONTAINER",
+	}
+	for _, name := range i.Names {
+		element.PackageExternalReferences = append(element.PackageExternalReferences,
+			&spdx.PackageExternalReference{Category: "PACKAGE-MANAGER", RefType: "purl", Locator: ImageURL(name, i.Digest)})
+	}
+	d.packages = append(d.packages, element)
+	d.relate(imageID, common.TypeRelationshipContains, id)
+}
+
+// ImageURL is the package URL of a container image by one of its names.
+func ImageURL(name, digest string) string {
+	repository, _, _ := strings.Cut(name, "@")
+	qualifiers := url.Values{}
+	if colon := strings.LastIndex(repository, ":"); colon > strings.LastIndex(repository, "/") {
+		qualifiers.Set("tag", repository[colon+1:])
+		repository = repository[:colon]
+	}
+	qualifiers.Set("repository_url", repository)
+	return "pkg:oci/" + path.Base(repository) + "@" + escape(digest) + "?" + qualifiers.Encode()
 }
 
 // GoURL is the package URL of a Go module; a version that is not known is left out.

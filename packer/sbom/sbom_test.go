@@ -53,7 +53,7 @@ func fixture(t *testing.T) Image {
 	return Image{Root: root, Epoch: time.Unix(1_700_000_000, 0), Plugin: "1.2.3", Packages: []lock.Package{
 		{Name: "tool", Version: "1:2.0+b1~x", Architecture: "amd64", Source: "tools", SourceVersion: "1:2.0", SHA256: strings.Repeat("ab", 32)},
 		{Name: "old", Version: "1", Architecture: "all", Source: "old", SourceVersion: "1"},
-	}}
+	}, Images: []lock.Image{{Names: []string{"registry:5000/team/app:1.0", "registry:5000/team/app:latest"}, Digest: "sha256:" + strings.Repeat("cd", 32)}}}
 }
 
 func read(t *testing.T, image Image) (*spdx.Document, []byte) {
@@ -76,6 +76,25 @@ func find(t *testing.T, document *spdx.Document, name string) *spdx.Package {
 		t.Fatalf("%s is not listed", name)
 	}
 	return document.Packages[i]
+}
+
+func TestAContainerImageIsListedByItsManifest(t *testing.T) {
+	document, _ := read(t, fixture(t))
+	got := find(t, document, "registry:5000/team/app:1.0, registry:5000/team/app:latest")
+	if sum := strings.Repeat("cd", 32); got.PackageVersion != "sha256:"+sum || got.PackageChecksums[0].Value != sum {
+		t.Errorf("it is %s, %v", got.PackageVersion, got.PackageChecksums)
+	}
+	want := []string{"pkg:oci/app@sha256%3A" + strings.Repeat("cd", 32) + "?repository_url=registry%3A5000%2Fteam%2Fapp&tag=1.0", "pkg:oci/app@sha256%3A" + strings.Repeat("cd", 32) + "?repository_url=registry%3A5000%2Fteam%2Fapp&tag=latest"}
+	var urls []string
+	for _, r := range got.PackageExternalReferences {
+		urls = append(urls, r.Locator)
+	}
+	if !slices.Equal(urls, want) {
+		t.Errorf("its URLs are %q, want %q", urls, want)
+	}
+	if got := ImageURL("registry:5000/app@sha256:cd", "sha256:cd"); got != "pkg:oci/app@sha256%3Acd?repository_url=registry%3A5000%2Fapp" {
+		t.Errorf("without a tag it is %s", got)
+	}
 }
 
 func TestEveryElementHasItsOwnNameAndIsPartOfTheImage(t *testing.T) {

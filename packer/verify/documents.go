@@ -152,6 +152,13 @@ func (v *verification) checkSBOM(context.Context) (string, error) {
 	if debian != len(installed) {
 		return "", fault{fmt.Sprintf("%s lists %d Debian packages, and the lock has %d", sbom.FileName, debian, len(installed)), bakeAgain}
 	}
+	for _, i := range v.lock.Images {
+		for _, name := range i.Names {
+			if !listed[sbom.ImageURL(name, i.Digest)] {
+				return "", fault{fmt.Sprintf("%s does not list the container image %s, which the lock has", sbom.FileName, name), bakeAgain}
+			}
+		}
+	}
 	return fmt.Sprintf("%d packages and modules, those of the lock among them", len(listed)), nil
 }
 

@@ -99,6 +99,7 @@ func bake(t *testing.T, rootFilesystem string) *baked {
 			{Name: "kubelet", Path: "/" + fixtureProgram, SHA256: digest([]byte(content))},
 			{Name: "kube-proxy", SHA256: sum}, // inside a container image
 		}}},
+		Images: []lock.Image{{Names: []string{"localhost/app:1.0"}, Digest: "sha256:" + sum}},
 	}
 	b.describe(t)
 	b.pack(t, rootFilesystem)
@@ -113,7 +114,7 @@ func (b *baked) describe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := sbom.Write(sbom.Image{Root: b.tree, Packages: b.lock.Installed(), Epoch: b.lock.Epoch, Plugin: "0.1.0"})
+	list, err := sbom.Write(sbom.Image{Root: b.tree, Packages: b.lock.Installed(), Images: b.lock.Images, Epoch: b.lock.Epoch, Plugin: "0.1.0"})
 	if err != nil {
 		t.Fatal(err)
 	}

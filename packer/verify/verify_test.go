@@ -154,6 +154,13 @@ func TestEachChangeFailsInItsOwnWords(t *testing.T) {
 			b.pack(t, "verity")
 			b.attest(t)
 		}, map[string]string{"SBOM": "does not list tool 1.0-1"}},
+		{"an SBOM that leaves a container image out, signed", func(t *testing.T, b *baked) {
+			replace(t, b.file(sbom.FileName), "pkg:oci/app@", "pkg:oci/other@")
+			write(t, filepath.Join(b.tree, documents, sbom.FileName), read(t, b.file(sbom.FileName)))
+			write(t, filepath.Join(b.tree, documents, attest.FileName), b.state(t, read(t, b.file(lock.FileName)), read(t, b.file(sbom.FileName))))
+			b.pack(t, "verity")
+			b.attest(t)
+		}, map[string]string{"SBOM": "does not list the container image localhost/app:1.0"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := *original
