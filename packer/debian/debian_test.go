@@ -1,7 +1,10 @@
 package debian
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -127,6 +130,33 @@ func TestADamagedPackageInTheStoreIsFoundAndFetchedAgain(t *testing.T) {
 	archive.Serve(p.Path, nil)
 	if err := a.Fetch(t.Context(), store, []lock.Package{p}, func(string) {}); !errors.Is(err, ErrVanished) {
 		t.Errorf("a damaged package that the archive no longer has: %v", err)
+	}
+}
+
+func TestAPackageComesFromAnotherFileSystem(t *testing.T) {
+	elsewhere, err := os.MkdirTemp("/dev/shm", "ovenbird-test")
+	if err != nil {
+		t.Skip("there is no second file system")
+	}
+	defer os.RemoveAll(elsewhere)
+	sum := sha256.Sum256([]byte("a .deb"))
+	p := lock.Package{Name: "tool", Version: "1", Architecture: "all", SHA256: hex.EncodeToString(sum[:])}
+	file := filepath.Join(elsewhere, "tool.deb")
+	if err := os.WriteFile(file, []byte("a .deb"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store := Store{Dir: t.TempDir()}
+	if err := store.Adopt(file, p); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(store.Path(p)); string(got) != "a .deb" {
+		t.Errorf("the store has %q, %v", got, err)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is still where it was: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(store.Dir, ".partial-*")); len(left) > 0 {
+		t.Errorf("left are %v", left)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/ovenbird-dev/ovenbird/packer/lock"
 )
@@ -78,10 +79,31 @@ func (s Store) Adopt(file string, p lock.Package) error {
 	if err := os.Chmod(file, 0o644); err != nil { //nolint:gosec // apt reads it as its own user
 		return fmt.Errorf("keep %s: %w", KeyOf(p), err)
 	}
-	if err := os.Rename(file, s.Path(p)); err != nil {
+	err = os.Rename(file, s.Path(p))
+	if errors.Is(err, unix.EXDEV) {
+		err = s.moveIn(file, s.Path(p))
+	}
+	if err != nil {
 		return fmt.Errorf("keep %s: %w", KeyOf(p), err)
 	}
 	return nil
+}
+
+// moveIn brings a file from another file system to its place, whole or not at all.
+func (s Store) moveIn(file, place string) error {
+	dir, err := os.MkdirTemp(s.Dir, partialPrefix)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	partial := filepath.Join(dir, filepath.Base(place))
+	if err := linkOrCopy(file, partial); err != nil {
+		return err
+	}
+	if err := os.Rename(partial, place); err != nil {
+		return err
+	}
+	return os.Remove(file)
 }
 
 const (
