@@ -252,7 +252,7 @@ func TestProvisionersWorkInTheImage(t *testing.T) {
   }
   provisioner "shell" {
     environment_vars = ["GREETING=hello"]
-    inline           = ["echo $GREETING >/opt/greeting", "cat /opt/tree/sub/two", "useradd --system --shell /bin/sh baker", "mkdir /opt/back", "cp /etc/motd /opt/back/motd"]
+    inline           = ["echo $GREETING >/opt/greeting", "cat /opt/tree/sub/two", "useradd --system --shell /bin/sh baker", "mkdir /opt/back", "cp /etc/motd /opt/back/motd", "install -D -m 600 /dev/null /etc/ssh/ssh_host_rsa_key"]
   }
   provisioner "file" {
     direction   = "download"

@@ -21,6 +21,7 @@ find /var/log -type f -delete
 rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*
 rm -rf /var/cache/debconf/*-old /var/lib/dpkg/*-old /var/cache/ldconfig/aux-cache
 rm -f /var/lib/systemd/random-seed /var/lib/dbus/machine-id /var/lib/systemd/credential.secret
+rm -f /etc/ssh/ssh_host_*
 rm -f /etc/.pwd.lock /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid-
 # The build machine's own resolver, kept by the resolved package.
 rm -f /etc/.resolv.conf.systemd-resolved.bak
