@@ -119,8 +119,10 @@ func sameElsewhere(t *testing.T, program string, env []string, file, out string)
 		t.Skip("there is no mmdebstrap or no libfaketime; run scripts/setup")
 	}
 	bin := t.TempDir()
-	// The library goes into the tree for as long as packages are installed there.
+	// The library goes into the tree for as long as packages are installed there. What it
+	// shares goes by process ids, which begin anew with each tree.
 	wrapper := fmt.Sprintf(`#!/bin/sh
+rm -f /dev/shm/*faketime*
 export LD_PRELOAD=%[1]s FAKETIME=+400d FAKETIME_DONT_FAKE_MONOTONIC=1 NO_FAKE_STAT=1
 exec %[2]s --setup-hook='mkdir -p "$1%[3]s" && cp %[1]s "$1%[3]s"' --customize-hook='rm -r "$1%[3]s"' "$@"
 `, found[0], real, filepath.Dir(found[0]))
