@@ -112,7 +112,7 @@ func (b *build) find(ctx context.Context) error {
 			for _, image := range found {
 				if image.State == ec2types.ImageStateAvailable {
 					b.have(r, image)
-					b.ui.Say(fmt.Sprintf("%s has this disk already: %s (%s)", r.name, aws.ToString(image.ImageId), aws.ToString(image.Name)))
+					b.ui.Say(fmt.Sprintf("%s has this disk already: %s (%s); tags and permissions are added to it, none are withdrawn", r.name, aws.ToString(image.ImageId), aws.ToString(image.Name)))
 					return nil
 				}
 			}

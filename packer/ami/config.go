@@ -77,7 +77,8 @@ type Config struct {
 
 	// Regions to copy the image to, all at once.
 	AMIRegions []string `mapstructure:"ami_regions"`
-	// Accounts that may launch the image.
+	// Accounts that may launch the image. An image that is there already keeps those that are
+	// no longer named here; so it is with all fields that share.
 	AMIUsers []string `mapstructure:"ami_users"`
 	// Organisations whose accounts may launch the image, by their ARNs.
 	AMIOrgARNs []string `mapstructure:"ami_org_arns"`

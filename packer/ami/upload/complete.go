@@ -17,12 +17,8 @@ import (
 	"github.com/ovenbird-dev/ovenbird/packer/ami/retry"
 )
 
-// Seals that EBS takes its time for: how long to wait for a snapshot to be completed, and
-// how long to look whether a seal whose answer was lost has been carried out.
-const (
-	completes = 15 * time.Minute
-	sealed    = time.Minute
-)
+// completes is how long EBS may take to complete a snapshot that was sealed.
+const completes = 15 * time.Minute
 
 // Seal is what a snapshot must hold to be completed.
 type Seal struct {
@@ -57,15 +53,12 @@ func (u Uploader) Complete(ctx context.Context, seal Seal) error {
 		Classify: u.early(seal.Started),
 		Failed:   func(_ error, class retry.Class) { again = again || class == retry.Transient },
 	})
-	wait := completes
-	if err != nil {
-		// A seal whose answer was lost is refused the second time. Its state tells.
-		if !again || retry.Denied(err) || ctx.Err() != nil {
-			return fmt.Errorf("complete snapshot %s: %w", id, err)
-		}
-		wait = sealed
+	// A seal whose answer was lost is refused the second time. Its state tells, in the end:
+	// while it is pending it may have been sealed or not.
+	if err != nil && (!again || retry.Denied(err) || ctx.Err() != nil) {
+		return fmt.Errorf("complete snapshot %s: %w", id, err)
 	}
-	if waited := u.wait(ctx, id, wait); waited != nil {
+	if waited := u.wait(ctx, seal); waited != nil {
 		if err != nil {
 			return fmt.Errorf("complete snapshot %s: %w", id, err)
 		}
@@ -75,19 +68,19 @@ func (u Uploader) Complete(ctx context.Context, seal Seal) error {
 }
 
 // wait looks at the snapshot until it is completed.
-func (u Uploader) wait(ctx context.Context, id string, limit time.Duration) error {
-	deadline := time.Now().Add(limit)
+func (u Uploader) wait(ctx context.Context, seal Seal) error {
+	id, deadline := seal.Snapshot, time.Now().Add(completes)
 	for {
 		state, why, err := u.State(ctx, id)
 		switch {
-		case err != nil && !missing(err):
+		case err != nil && (!missing(err) || time.Since(seal.Started) > appears):
 			return err
 		case state == ec2types.SnapshotStateCompleted:
 			return nil
 		case state == ec2types.SnapshotStateError:
 			return fmt.Errorf("complete snapshot %s: EBS has failed it: %s", id, why)
 		case time.Now().After(deadline):
-			return fmt.Errorf("complete snapshot %s: it is still %s after %s", id, state, limit)
+			return fmt.Errorf("complete snapshot %s: it is still %s after %s", id, state, completes)
 		}
 		if err := retry.Sleep(ctx, u.Poll); err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -342,6 +343,34 @@ func TestASealWhoseAnswerIsLostCounts(t *testing.T) {
 	if err := trial.complete(t.Context(), true); err != nil {
 		t.Errorf("in a process that went on: %v", err)
 	}
+}
+
+func TestASealWhoseAnswerIsLostIsWaitedForAsAnyOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		trial := newTrial(3)
+		trial.uploader.Poll = time.Second
+		if err := trial.uploader.Send(t.Context(), trial.job); err != nil {
+			t.Fatal(err)
+		}
+		trial.ebs.lose = func(string) error {
+			trial.ebs.state = ec2types.SnapshotStatePending
+			time.AfterFunc(10*time.Minute, func() {
+				trial.ebs.mu.Lock()
+				defer trial.ebs.mu.Unlock()
+				trial.ebs.state = ec2types.SnapshotStateCompleted
+			})
+			return &smithyhttp.RequestSendError{Err: io.EOF}
+		}
+		trial.ebs.fail = func(call string, _ int32, attempt int) error {
+			if call == "complete" && attempt > 1 {
+				return refusal(400, "ValidationException")
+			}
+			return nil
+		}
+		if err := trial.complete(t.Context(), false); err != nil {
+			t.Errorf("after a lost answer: %v", err)
+		}
+	})
 }
 
 func TestASealOfASnapshotThatIsNotKnownYetIsAskedForAgain(t *testing.T) {
