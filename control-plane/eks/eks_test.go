@@ -386,7 +386,7 @@ func TestOnlySignedCallsGetAnAnswer(t *testing.T) {
 		}
 		body, _ := io.ReadAll(response.Body)
 		response.Body.Close()
-		if response.StatusCode != 403 || response.Header.Get("X-Amzn-Errortype") != "MissingAuthenticationTokenException" || !strings.Contains(string(body), `"message"`) {
+		if response.StatusCode != http.StatusForbidden || response.Header.Get("X-Amzn-Errortype") != "MissingAuthenticationTokenException" || !strings.Contains(string(body), `"message"`) {
 			t.Errorf("%s unsigned: got %d %s", path, response.StatusCode, body)
 		}
 	}

@@ -69,10 +69,10 @@ func entryOnTheWire(e registry.AccessEntry) entryAnswer {
 func (a *api) newEntry(e registry.AccessEntry) registry.AccessEntry {
 	e.CreatedAt = a.Now().UTC()
 	e.ModifiedAt = e.CreatedAt
-	head, resource, _ := cutLast(e.PrincipalARN, ":") // arn:aws:iam::ACCOUNT, role/PATH/NAME
-	_, account, _ := cutLast(head, ":")
+	head, resource := cutLast(e.PrincipalARN, ":") // arn:aws:iam::ACCOUNT, role/PATH/NAME
+	_, account := cutLast(head, ":")
 	kind, _, _ := strings.Cut(resource, "/")
-	_, name, _ := cutLast(resource, "/")
+	_, name := cutLast(resource, "/")
 	e.ARN = a.arn(strings.Join([]string{"access-entry", e.Cluster, kind, account, name, uuid.NewString()}, "/"))
 	switch {
 	case e.Type == registry.TypeEC2Linux:
@@ -86,12 +86,12 @@ func (a *api) newEntry(e registry.AccessEntry) registry.AccessEntry {
 	return e
 }
 
-// cutLast is strings.Cut around the last separator.
-func cutLast(s, separator string) (before, after string, found bool) {
+// cutLast cuts s around the last separator; without one all of it comes before.
+func cutLast(s, separator string) (before, after string) {
 	if i := strings.LastIndex(s, separator); i >= 0 {
-		return s[:i], s[i+len(separator):], true
+		return s[:i], s[i+len(separator):]
 	}
-	return s, "", false
+	return s, ""
 }
 
 func (a *api) createAccessEntry(ctx context.Context, r *http.Request) (any, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
@@ -107,7 +108,7 @@ func ask(t *testing.T, w *world, cluster, token string) authentication.TokenRevi
 		t.Fatal(err)
 	}
 	recorder := httptest.NewRecorder()
-	NewWebhook(w, w, w, zaptest.NewLogger(t)).ServeHTTP(recorder, httptest.NewRequest("POST", "/clusters/"+cluster+"/tokenreview", bytes.NewReader(body)))
+	NewWebhook(w, w, w, zaptest.NewLogger(t)).ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/clusters/"+cluster+"/tokenreview", bytes.NewReader(body)))
 	if strings.Contains(recorder.Body.String(), token) && token != "" {
 		t.Error("the answer repeats the token")
 	}

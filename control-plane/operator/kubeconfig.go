@@ -102,7 +102,7 @@ func writeKubeconfig(ctx context.Context, name string, flags kubeconfigFlags, st
 		_, err := stdout.Write(data)
 		return kubeconfigWritten{}, err
 	}
-	if err := os.MkdirAll(filepath.Dir(flags.file), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(flags.file), 0o755); err != nil { //nolint:gosec // as kubectl makes it; the file is 0600
 		return kubeconfigWritten{}, fmt.Errorf("write kubeconfig: %w", err)
 	}
 	if err := renameio.WriteFile(flags.file, data, 0o600, renameio.IgnoreUmask()); err != nil {

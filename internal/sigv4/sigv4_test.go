@@ -70,8 +70,9 @@ func request(method, target, body string) *http.Request {
 // sign signs r with the SDK and returns it as a server receives it.
 func (s signing) sign(t *testing.T, r *http.Request) *http.Request {
 	t.Helper()
-	if s.credential.AccessKeyID == "" {
-		s.credential = permanent
+	credential := s.credential
+	if credential.AccessKeyID == "" {
+		credential = permanent
 	}
 	if s.region == "" {
 		s.region = "us-west-2"
@@ -88,8 +89,10 @@ func (s signing) sign(t *testing.T, r *http.Request) *http.Request {
 	}
 	sum := sha256.Sum256(body)
 	hash := hex.EncodeToString(sum[:])
-	creds := aws.Credentials{AccessKeyID: s.credential.AccessKeyID, SecretAccessKey: s.credential.SecretAccessKey, SessionToken: s.credential.SessionToken}
-	signer, target, header := v4.NewSigner(), "", http.Header{}
+	creds := aws.Credentials{AccessKeyID: credential.AccessKeyID, SecretAccessKey: credential.SecretAccessKey, SessionToken: credential.SessionToken}
+	signer := v4.NewSigner()
+	var target string
+	var header http.Header
 	if s.presign {
 		var err error
 		target, header, err = signer.PresignHTTP(t.Context(), creds, r, hash, s.service, s.region, s.at)
@@ -298,7 +301,7 @@ func TestARealServerReceivesWhatTheSDKSigned(t *testing.T) {
 	v := verifier()
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, verdict = v.Verify(r) }))
 	defer server.Close()
-	r, err := http.NewRequest("POST", server.URL+"/clusters/a%2Fb?x=1&x=2", strings.NewReader("{}"))
+	r, err := http.NewRequest(http.MethodPost, server.URL+"/clusters/a%2Fb?x=1&x=2", strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func (s *stepRoot) Run(ctx context.Context, state multistep.StateBag) multistep.
 		if err := s.openArchives(); err != nil {
 			return err
 		}
-		units := []string{"systemd-networkd.service", "systemd-resolved.service", "chrony.service", "ovenbird-hostname.path", "ovenbird-prefetch.service"}
+		units := []string{"systemd-networkd.service", "systemd-resolved.service", "chrony.service", "ovenbird-hostname.path", "ovenbird-prefetch.service", "ovenbird-udev-rest.service"}
 		if s.config.RootFilesystem == rootVerity {
 			units = append(units, "ovenbird-grow-var.service")
 		}

@@ -26,7 +26,7 @@ import (
 var program embed.FS
 
 // modules are what the way to the root needs, unless the kernel has it built in.
-var modules = []string{"dm-verity", "erofs", "overlay", "efivarfs"}
+var modules = []string{"sha256-ssse3", "dm-verity", "erofs", "overlay", "efivarfs"}
 
 // Write writes the initrd for the kernel whose modules lie in modulesDir
 // (usr/lib/modules/<version>).

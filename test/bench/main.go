@@ -20,7 +20,7 @@ import (
 // Runs of each figure. A boot under software emulation takes a minute or more.
 const (
 	createRuns = 5
-	bootRuns   = 1
+	bootRuns   = 5
 	bakeRuns   = 3
 )
 

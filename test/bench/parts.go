@@ -174,7 +174,7 @@ func putAll(ctx context.Context, disk string, request func(index int, block []by
 // runSink puts the blocks where they are only written to a file.
 func runSink(ctx context.Context, disk string) error {
 	return putAll(ctx, disk, func(index int, block []byte) (*http.Request, error) {
-		return http.NewRequest(http.MethodPut, os.Getenv("AWS_ENDPOINT_URL")+"/raw/"+strconv.Itoa(index), bytes.NewReader(block))
+		return http.NewRequestWithContext(ctx, http.MethodPut, os.Getenv("AWS_ENDPOINT_URL")+"/raw/"+strconv.Itoa(index), bytes.NewReader(block)) //nolint:gosec // to the benchmark's own endpoint
 	})
 }
 
@@ -196,7 +196,7 @@ func runRaw(ctx context.Context, disk string) error {
 	snapshot, signer := *started.SnapshotId, v4.NewSigner()
 	err = putAll(ctx, disk, func(index int, block []byte) (*http.Request, error) {
 		url := fmt.Sprintf("%s/snapshots/%s/blocks/%d", os.Getenv("AWS_ENDPOINT_URL"), snapshot, 2*index)
-		r, err := http.NewRequest(http.MethodPut, url, bytes.NewReader(block))
+		r, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(block)) //nolint:gosec // to the benchmark's own endpoint
 		if err != nil {
 			return nil, err
 		}

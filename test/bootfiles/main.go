@@ -167,9 +167,9 @@ func inMemory(path string, size int) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("map %s: %w", path, err)
 	}
-	defer unix.Munmap(pages)
+	defer func() { _ = unix.Munmap(pages) }()
 	resident := make([]byte, (size+os.Getpagesize()-1)/os.Getpagesize())
-	_, _, failed := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&pages[0])), uintptr(size), uintptr(unsafe.Pointer(&resident[0])))
+	_, _, failed := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&pages[0])), uintptr(size), uintptr(unsafe.Pointer(&resident[0]))) //nolint:gosec // x/sys has no mincore
 	if failed != 0 {
 		return false, fmt.Errorf("look where %s is: %w", path, failed)
 	}

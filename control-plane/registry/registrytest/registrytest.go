@@ -36,7 +36,7 @@ func Etcd(t testing.TB) *clientv3.Client {
 	}
 	defer output.Close()
 	// Durability is not what these tests are about.
-	cmd := exec.Command(binary, "--name=test", "--data-dir="+t.TempDir(), "--unsafe-no-fsync", "--log-level=warn",
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), binary, "--name=test", "--data-dir="+t.TempDir(), "--unsafe-no-fsync", "--log-level=warn",
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=test="+peer)
 	cmd.Stdout, cmd.Stderr = output, output
@@ -99,7 +99,7 @@ func repositoryRoot() (string, error) {
 
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
