@@ -56,13 +56,14 @@ kernel/fs/erofs/erofs.ko.xz: kernel/lib/libcrc32c.ko
 kernel/lib/libcrc32c.ko:
 kernel/fs/overlayfs/overlay.ko.xz:
 kernel/fs/efivarfs/efivarfs.ko.xz:
+kernel/arch/x86/crypto/sha256-ssse3.ko.xz:
 `
 
 func debian(t *testing.T) string {
 	return kernel(t, "kernel/fs/ext4/ext4.ko\n", debianDep,
 		"kernel/drivers/md/dm-mod.ko.xz", "kernel/drivers/md/dm-bufio.ko.xz", "kernel/drivers/md/dm-verity.ko.xz",
 		"kernel/fs/erofs/erofs.ko.xz", "kernel/lib/libcrc32c.ko", "kernel/fs/overlayfs/overlay.ko.xz",
-		"kernel/fs/efivarfs/efivarfs.ko.xz")
+		"kernel/fs/efivarfs/efivarfs.ko.xz", "kernel/arch/x86/crypto/sha256-ssse3.ko.xz")
 }
 
 func TestModulesComeAfterWhatTheyNeed(t *testing.T) {
@@ -77,7 +78,7 @@ func TestModulesComeAfterWhatTheyNeed(t *testing.T) {
 			t.Errorf("%s is %q", m.name, m.content)
 		}
 	}
-	want := []string{"dm-mod.ko", "dm-bufio.ko", "dm-verity.ko", "libcrc32c.ko", "erofs.ko", "overlay.ko", "efivarfs.ko"}
+	want := []string{"sha256-ssse3.ko", "dm-mod.ko", "dm-bufio.ko", "dm-verity.ko", "libcrc32c.ko", "erofs.ko", "overlay.ko", "efivarfs.ko"}
 	if !slices.Equal(got, want) {
 		t.Errorf("the modules are %v, want %v", got, want)
 	}

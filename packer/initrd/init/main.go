@@ -119,7 +119,8 @@ func loadModules(dir string) error {
 		}
 		err = unix.FinitModule(int(module.Fd()), "", 0)
 		_ = module.Close()
-		if err != nil && !errors.Is(err, unix.EEXIST) {
+		// A module for a processor that this one is not is not needed.
+		if err != nil && !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENODEV) {
 			return errors.New("load kernel module " + file.Name() + ": " + err.Error())
 		}
 	}
