@@ -127,9 +127,9 @@ func TestTheInitrdHoldsTheProgramAndTheModules(t *testing.T) {
 			t.Errorf("init has mode %v", header.Mode)
 		}
 	}
-	want := []string{"init", "modules", "modules/00-dm-mod.ko", "modules/01-dm-bufio.ko", "modules/02-dm-verity.ko",
-		"modules/03-libcrc32c.ko", "modules/04-erofs.ko", "modules/05-overlay.ko",
-		"modules/06-efivarfs.ko"}
+	want := []string{"init", "modules", "modules/00-sha256-ssse3.ko", "modules/01-dm-mod.ko", "modules/02-dm-bufio.ko",
+		"modules/03-dm-verity.ko", "modules/04-libcrc32c.ko", "modules/05-erofs.ko", "modules/06-overlay.ko",
+		"modules/07-efivarfs.ko"}
 	if !slices.Equal(names, want) {
 		t.Errorf("the initrd holds %v, want %v", names, want)
 	}
