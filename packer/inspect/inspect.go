@@ -1,7 +1,8 @@
-// Package inspect holds the root file system of a node, as it is packed, against what a node must be: its units, versions and kernel settings, no way in but the
-// cluster's, nothing secret in it, and what applies of the CIS benchmarks for Kubernetes
-// workers and for Debian. It reads the tree and decides; it changes nothing, starts
-// nothing and never looks at the machine that it runs on.
+// Package inspect holds the root file system of a node, as it is packed, against what a
+// node must be: its units, versions and kernel settings, no way in but the cluster's,
+// nothing secret in it, and what applies of the CIS benchmarks for Kubernetes workers and
+// for Debian. It reads the tree and decides; it changes nothing, starts nothing and never
+// looks at the machine that it runs on.
 package inspect
 
 import (
