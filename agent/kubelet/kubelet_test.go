@@ -1,7 +1,10 @@
 package kubelet
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	kubeletconfig "k8s.io/kubelet/config/v1beta1"
@@ -86,11 +89,33 @@ func TestMaxPodsOfAnInstanceType(t *testing.T) {
 		"t3.nano": 4, "t3.small": 11, "t3a.small": 8, "t3.medium": 17, "t3.large": 35, "t3.2xlarge": 58, "t4g.medium": 17,
 		"m5.large": 29, "m5.xlarge": 58, "m5.4xlarge": 234, "m5.24xlarge": 737, "m6g.medium": 8, "m6i.32xlarge": 737,
 		"c5.9xlarge": 234, "c5.18xlarge": 737, "c6i.large": 29, "c7g.medium": 8, "r6i.2xlarge": 58, "m7i.metal-48xl": 737,
-		"x99.unheard-of": 110,
+		"p5.48xlarge": 100, "m6in.32xlarge": 394, "p4d.24xlarge": 737, // more cards than one
+		"x99.unheard-of": 110, "": 110, "t3": 110, "medium": 110, "t3.medium 3": 110, "#": 110,
 	} {
 		if got := maxPodsOf(instanceType); got != want {
 			t.Errorf("%s: got %d, want %d", instanceType, got, want)
 		}
+	}
+}
+
+func TestTheTableOfInstanceTypesIsSortedAndWhole(t *testing.T) {
+	lines := strings.Split(strings.TrimSuffix(instanceTypes, "\n"), "\n")[2:]
+	var types []string
+	for _, line := range lines {
+		instanceType, _, _ := strings.Cut(line, " ")
+		types = append(types, instanceType)
+		if l, known := limitsOf(instanceType); !known || l.pods() < 4 || fmt.Sprintf("%s %d %d", instanceType, l.interfaces, l.addresses) != line {
+			t.Errorf("%q is read as %+v", line, l)
+		}
+	}
+	if len(types) < 1000 || !slices.IsSorted(types) || len(slices.Compact(types)) != len(lines) {
+		t.Errorf("%d lines are too few, not sorted or not unique", len(lines))
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	for b.Loop() {
+		limitsOf("z1d.xlarge")
 	}
 }
 

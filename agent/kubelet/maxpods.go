@@ -8,7 +8,10 @@ import (
 	"strings"
 )
 
-//go:embed instance_types.txt
+// instanceTypes has a line for each, "TYPE INTERFACES ADDRESSES" behind two of comment. It is
+// searched as it is: a boot looks up one.
+//
+//go:embed instancetypes.txt
 var instanceTypes string
 
 // fallbackMaxPods is kubelet's own default, for instance types that the table has not.
@@ -56,19 +59,28 @@ func positive(field, value string) (int, error) {
 	return n, nil
 }
 
-// maxPodsOf returns how many pods an instance type has addresses for when every pod has
-// an address of its own from the VPC: each interface's first address is the interface's.
+// limits are how many network interfaces an instance has on its default card, and how many
+// IPv4 addresses each of them.
+type limits struct{ interfaces, addresses int }
+
+func limitsOf(instanceType string) (limits, bool) {
+	_, rest, found := strings.Cut(instanceTypes, "\n"+instanceType+" ")
+	line, _, _ := strings.Cut(rest, "\n")
+	interfaces, addresses, _ := strings.Cut(line, " ")
+	var l limits
+	var err1, err2 error
+	l.interfaces, err1 = strconv.Atoi(interfaces)
+	l.addresses, err2 = strconv.Atoi(addresses)
+	return l, found && err1 == nil && err2 == nil
+}
+
+// pods returns how many pods have an address of their own from the VPC: each interface's
+// first address is the interface's.
+func (l limits) pods() int { return l.interfaces*(l.addresses-1) + hostNetworkPods }
+
 func maxPodsOf(instanceType string) int {
-	for line := range strings.Lines(instanceTypes) {
-		fields := strings.Fields(line)
-		if len(fields) != 3 || fields[0] != instanceType {
-			continue
-		}
-		interfaces, err1 := strconv.Atoi(fields[1])
-		addresses, err2 := strconv.Atoi(fields[2])
-		if err1 == nil && err2 == nil {
-			return interfaces*(addresses-1) + hostNetworkPods
-		}
+	if l, known := limitsOf(instanceType); known {
+		return l.pods()
 	}
 	return fallbackMaxPods
 }
