@@ -30,6 +30,7 @@ type config struct {
 	ClusterDNS                      []string          `json:"clusterDNS"`
 	ClusterDomain                   string            `json:"clusterDomain"`
 	ContainerRuntimeEndpoint        string            `json:"containerRuntimeEndpoint"`
+	EnforceNodeAllocatable          []string          `json:"enforceNodeAllocatable"`
 	EvictionHard                    map[string]string `json:"evictionHard"`
 	FeatureGates                    map[string]bool   `json:"featureGates,omitempty"`
 	HairpinMode                     string            `json:"hairpinMode"`
@@ -47,6 +48,7 @@ type config struct {
 	ServerTLSBootstrap              bool              `json:"serverTLSBootstrap"`
 	ShutdownGracePeriod             string            `json:"shutdownGracePeriod,omitempty"`
 	ShutdownGracePeriodCriticalPods string            `json:"shutdownGracePeriodCriticalPods,omitempty"`
+	SystemReserved                  map[string]string `json:"systemReserved"`
 	SystemReservedCgroup            string            `json:"systemReservedCgroup"`
 	TLSCipherSuites                 []string          `json:"tlsCipherSuites"`
 }
@@ -88,13 +90,16 @@ func newConfig(in Input, maxPods int) config {
 		ClusterDNS:               []string{in.ClusterDNS.String()},
 		ClusterDomain:            "cluster.local",
 		ContainerRuntimeEndpoint: containerdSocket,
+		// The kernel holds all pods together to what is reserved for nobody. Kubelet's own
+		// evictions look every ten seconds, which a leak does not wait for.
+		EnforceNodeAllocatable: []string{"pods"},
 		EvictionHard: map[string]string{
-			"memory.available":  "100Mi",
+			"memory.available":  mebibytes(evictionMemory),
 			"nodefs.available":  "10%",
 			"nodefs.inodesFree": "5%",
 		},
 		HairpinMode:           "hairpin-veth",
-		KubeReserved:          reserved(in.CPUs, maxPods),
+		KubeReserved:          kubeReserved(in.CPUs, in.MemoryMiB, maxPods),
 		KubeReservedCgroup:    "/runtime",
 		Logging:               map[string]int{"verbosity": 2},
 		MaxPods:               maxPods,
@@ -104,6 +109,7 @@ func newConfig(in Input, maxPods int) config {
 		ResolverConfig:        resolvConf,
 		RotateCertificates:    true,
 		ServerTLSBootstrap:    true,
+		SystemReserved:        systemReserved(),
 		SystemReservedCgroup:  "/system",
 		// Perfect forward secrecy and authenticated encryption only.
 		TLSCipherSuites: []string{

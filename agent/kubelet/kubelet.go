@@ -23,6 +23,7 @@ type Input struct {
 	InstanceType string
 	Region, Zone string
 	CPUs         int
+	MemoryMiB    int    // of the machine, less what the kernel took for itself; 0: not known
 	ClusterCA    []byte // PEM
 	ClusterDNS   netip.Addr
 	UserConfig   map[string]any // spec.kubelet.config

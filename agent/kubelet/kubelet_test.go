@@ -19,7 +19,7 @@ func input() Input {
 		Minor:    37,
 		NodeName: "ip-10-0-1-5.us-west-2.compute.internal", NodeIP: netip.MustParseAddr("10.0.1.5"),
 		ProviderID: "aws:///us-west-2a/i-0123456789abcdef0", InstanceType: "t3.medium", Region: "us-west-2", Zone: "us-west-2a",
-		CPUs:      2,
+		CPUs: 2, MemoryMiB: 3900,
 		ClusterCA: []byte("-----BEGIN CERTIFICATE-----\n"), ClusterDNS: netip.MustParseAddr("10.100.0.10"),
 	}
 }
@@ -94,6 +94,44 @@ func TestMaxPodsOfAnInstanceType(t *testing.T) {
 	} {
 		if got := maxPodsOf(instanceType); got != want {
 			t.Errorf("%s: got %d, want %d", instanceType, got, want)
+		}
+	}
+}
+
+func TestReservedMemoryFollowsThePodsUpToWhatANodeCanSpare(t *testing.T) {
+	for name, test := range map[string]struct {
+		memoryMiB, pods int
+		want            string
+	}{
+		"t3.nano is capped":                            {440, 4, "110Mi"},
+		"t3.micro is capped":                           {930, 4, "232Mi"},
+		"t3.small with its own pods":                   {1910, 11, "376Mi"},
+		"t3.small with prefix delegation is capped":    {1910, 110, "477Mi"},
+		"t3.medium with its own pods":                  {3900, 17, "442Mi"},
+		"t3.medium with prefix delegation is capped":   {3900, 110, "975Mi"},
+		"c5.large with its own pods":                   {3700, 29, "574Mi"},
+		"m5.large with prefix delegation":              {7800, 110, "1465Mi"},
+		"m5.large with the most pods is capped":        {7800, 250, "1764Mi"},
+		"c5.4xlarge with its own pods":                 {31000, 234, "2829Mi"},
+		"c5.18xlarge with its own pods":                {141000, 737, "8362Mi"},
+		"m5.24xlarge with its own pods":                {380000, 737, "8362Mi"},
+		"c8i.4xlarge with its own pods is capped":      {31000, 394, "3538Mi"},
+		"u-24tb1.metal with more pods than anyone has": {24 << 20, 4096, "45311Mi"},
+		"a machine whose memory nobody knows":          {0, 110, "1465Mi"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := kubeReserved(2, test.memoryMiB, test.pods)["memory"]; got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestTheReservesLeaveMemoryOnEveryMachine(t *testing.T) {
+	// kubelet does not start when they do not.
+	for memoryMiB := 400; memoryMiB < 4096; memoryMiB++ {
+		if left := memoryMiB - mostReserved(memoryMiB) - systemMemory - evictionMemory; left < memoryMiB/4 {
+			t.Fatalf("of %d MiB %d are left for pods", memoryMiB, left)
 		}
 	}
 }
