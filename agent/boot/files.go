@@ -93,6 +93,8 @@ func (f Facts) Files() (Files, error) {
 		ClusterDNS:   f.Cluster.DNS(),
 		UserConfig:   spec.Kubelet.Config,
 		UserFlags:    spec.Kubelet.Flags,
+
+		MaxPodsExpression: spec.Kubelet.MaxPodsExpression,
 	})
 	return files, err
 }

@@ -28,6 +28,8 @@ type Input struct {
 	ClusterDNS   netip.Addr
 	UserConfig   map[string]any // spec.kubelet.config
 	UserFlags    []string       // spec.kubelet.flags
+	// MaxPodsExpression is spec.kubelet.maxPodsExpression.
+	MaxPodsExpression string
 }
 
 // Files returns kubelet's files. The user's part is a drop-in, which kubelet merges over

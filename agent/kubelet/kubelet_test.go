@@ -158,21 +158,24 @@ func BenchmarkLookup(b *testing.B) {
 }
 
 func TestTheUsersMaxPodsWinAndMemoryIsReservedForThem(t *testing.T) {
+	const expression = "default_enis * ips_per_eni + max_pods" // 35 on a t3.medium
 	for name, test := range map[string]struct {
-		config map[string]any
-		flags  []string
-		pods   int
-		memory string
+		config     map[string]any
+		flags      []string
+		expression string
+		pods       int
+		memory     string
 	}{
-		"the instance type's":          {nil, nil, 17, "442Mi"},
-		"the configuration's":          {map[string]any{"maxPods": int64(50)}, nil, 50, "805Mi"},
-		"a flag's":                     {map[string]any{"maxPods": int64(50)}, []string{"--max-pods=20"}, 20, "475Mi"},
-		"the last flag's":              {nil, []string{"--max-pods=20", "--v=2 --max-pods 30"}, 30, "585Mi"},
-		"another flag does not matter": {nil, []string{"--max-pods-per-core=3"}, 17, "442Mi"},
+		"the instance type's":          {nil, nil, "", 17, "442Mi"},
+		"the expression's":             {nil, nil, expression, 35, "640Mi"},
+		"the configuration's":          {map[string]any{"maxPods": int64(50)}, nil, expression, 50, "805Mi"},
+		"a flag's":                     {map[string]any{"maxPods": int64(50)}, []string{"--max-pods=20"}, expression, 20, "475Mi"},
+		"the last flag's":              {nil, []string{"--max-pods=20", "--v=2 --max-pods 30"}, "", 30, "585Mi"},
+		"another flag does not matter": {nil, []string{"--max-pods-per-core=3"}, "", 17, "442Mi"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := input()
-			in.UserConfig, in.UserFlags = test.config, test.flags
+			in.UserConfig, in.UserFlags, in.MaxPodsExpression = test.config, test.flags, test.expression
 			files, err := Files(in)
 			if err != nil {
 				t.Fatal(err)
@@ -190,8 +193,15 @@ func TestTheUsersMaxPodsWinAndMemoryIsReservedForThem(t *testing.T) {
 
 func TestAMaxPodsThatIsNoneIsRefused(t *testing.T) {
 	for want, change := range map[string]func(*Input){
-		`spec.kubelet.flags: --max-pods: "x" is not a number of pods`: func(in *Input) { in.UserFlags = []string{"--max-pods=x"} },
-		`spec.kubelet.config.maxPods: "0" is not a number of pods`:    func(in *Input) { in.UserConfig = map[string]any{"maxPods": 0} },
+		`spec.kubelet.flags: --max-pods: "x" is not a number of pods`:          func(in *Input) { in.UserFlags = []string{"--max-pods=x"} },
+		`spec.kubelet.flags: --max-pods: "3000000000" is not a number of pods`: func(in *Input) { in.UserFlags = []string{"--max-pods=3000000000"} },
+		`spec.kubelet.maxPodsExpression, on a t3.medium: it gives 0, want 1 to 2147483647 (with default_enis 3, ips_per_eni 6, max_pods 17)`: func(in *Input) {
+			in.MaxPodsExpression = "max_pods - 17"
+		},
+		`spec.kubelet.maxPodsExpression, on a x99.large: it needs ips_per_eni, which this image does not know of the instance type; set spec.kubelet.config.maxPods instead`: func(in *Input) {
+			in.InstanceType, in.MaxPodsExpression = "x99.large", "ips_per_eni"
+		},
+		`spec.kubelet.config.maxPods: "0" is not a number of pods`: func(in *Input) { in.UserConfig = map[string]any{"maxPods": 0} },
 	} {
 		in := input()
 		change(&in)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/ovenbird-dev/ovenbird/agent/kubelet/maxpods"
 )
 
 // instanceTypes has a line for each, "TYPE INTERFACES ADDRESSES" behind two of comment. It is
@@ -22,7 +24,8 @@ const fallbackMaxPods = 110
 const hostNetworkPods = 2
 
 // maxPods returns how many pods the node really takes: by kubelet's own precedence the
-// user's flag, the user's configuration, and else what the instance type has addresses for.
+// user's flag, the user's configuration, and else the user's expression or what the instance
+// type has addresses for.
 func maxPods(in Input) (int, error) {
 	if value, ok := lastFlag(in.UserFlags, "--max-pods"); ok {
 		return positive("spec.kubelet.flags: --max-pods", value)
@@ -34,7 +37,17 @@ func maxPods(in Input) (int, error) {
 		}
 		return positive("spec.kubelet.config.maxPods", string(data))
 	}
-	return maxPodsOf(in.InstanceType), nil
+	if in.MaxPodsExpression == "" {
+		return maxPodsOf(in.InstanceType), nil
+	}
+	l, _ := limitsOf(in.InstanceType)
+	pods, err := maxpods.Evaluate(in.MaxPodsExpression, maxpods.Variables{
+		DefaultENIs: l.interfaces, IPsPerENI: l.addresses, MaxPods: maxPodsOf(in.InstanceType),
+	})
+	if err != nil {
+		return 0, fmt.Errorf("spec.kubelet.maxPodsExpression, on a %s: %w", in.InstanceType, err)
+	}
+	return pods, nil
 }
 
 // lastFlag returns the value that kubelet takes for a flag. One entry of flags may hold
@@ -52,11 +65,11 @@ func lastFlag(flags []string, name string) (value string, found bool) {
 }
 
 func positive(field, value string) (int, error) {
-	n, err := strconv.Atoi(value)
+	n, err := strconv.ParseInt(value, 10, 32) // as kubelet does
 	if err != nil || n <= 0 {
 		return 0, fmt.Errorf("%s: %q is not a number of pods", field, value)
 	}
-	return n, nil
+	return int(n), nil
 }
 
 // limits are how many network interfaces an instance has on its default card, and how many
