@@ -80,11 +80,11 @@ const podPids = 16384
 
 func duration(d time.Duration) string { return d.String() }
 
-func newConfig(in Input, maxPods int) config {
+func newConfig(in Input, minor minor, maxPods int) config {
 	c := config{
 		APIVersion:               "kubelet.config.k8s.io/v1beta1",
 		Kind:                     "KubeletConfiguration",
-		Address:                  "0.0.0.0",
+		Address:                  "0.0.0.0", // which to Go is every IPv6 address too
 		CgroupDriver:             "systemd",
 		CgroupRoot:               "/",
 		ClusterDNS:               []string{in.ClusterDNS.String()},
@@ -127,6 +127,6 @@ func newConfig(in Input, maxPods int) config {
 	c.Authorization.Mode = "Webhook"
 	c.Authorization.Webhook.CacheAuthorizedTTL = duration(5 * time.Minute)
 	c.Authorization.Webhook.CacheUnauthorizedTTL = duration(30 * time.Second)
-	c.forMinor(in.Minor)
+	c.forMinor(minor)
 	return c
 }

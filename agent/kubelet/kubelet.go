@@ -35,11 +35,15 @@ type Input struct {
 // Files returns kubelet's files. The user's part is a drop-in, which kubelet merges over
 // its main file; it must not exist when the user has none.
 func Files(in Input) ([]rootfs.File, error) {
+	minor, err := minorOf(in.Minor)
+	if err != nil {
+		return nil, err
+	}
 	pods, err := maxPods(in)
 	if err != nil {
 		return nil, err
 	}
-	main, err := encode(newConfig(in, pods))
+	main, err := encode(newConfig(in, minor, pods))
 	if err != nil {
 		return nil, fmt.Errorf("encode kubelet's configuration: %w", err)
 	}

@@ -3,6 +3,7 @@ package kubelet
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -26,13 +27,15 @@ func input() Input {
 
 func TestFilesAreTheGoldenOnes(t *testing.T) {
 	for name, change := range map[string]func(*Input){
-		"plain": func(*Input) {},
 		"user": func(in *Input) {
 			in.UserConfig = map[string]any{"maxPods": int64(50), "clusterDNS": []any{"169.254.20.10"}, "evictionHard": map[string]any{"memory.available": "5%"}}
 			in.UserFlags = []string{"--node-labels=team=a,tier=b", `--register-with-taints=a="b":NoSchedule`}
 		},
 		"1.33": func(in *Input) { in.Minor = 33 },
 		"1.34": func(in *Input) { in.Minor = 34 },
+		"1.35": func(in *Input) { in.Minor = 35 },
+		"1.36": func(in *Input) { in.Minor = 36 },
+		"1.37": func(in *Input) { in.Minor = 37 },
 		"ipv6": func(in *Input) {
 			in.NodeIP, in.ClusterDNS = netip.MustParseAddr("2600:1f14::7"), netip.MustParseAddr("fd12:3456::a")
 		},
@@ -46,6 +49,27 @@ func TestFilesAreTheGoldenOnes(t *testing.T) {
 			}
 			rootfstest.Golden(t, name, files)
 		})
+	}
+}
+
+func TestAMinorNewerThanTheTableIsConfiguredAsTheLast(t *testing.T) {
+	in := input()
+	last, err := Files(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Minor = 38
+	newer, err := Files(in)
+	if err != nil || !reflect.DeepEqual(newer, last) {
+		t.Errorf("got %v, %v", newer, err)
+	}
+}
+
+func TestAMinorOlderThanTheTableIsRefused(t *testing.T) {
+	in := input()
+	in.Minor = 32
+	if _, err := Files(in); err == nil || err.Error() != "configure kubelet 1.32: the oldest that is supported is 1.33" {
+		t.Errorf("got %v", err)
 	}
 }
 
