@@ -79,7 +79,7 @@ func check(path string) (checkResult, error) {
 		return result, err
 	}
 	// What only shows when the files are made, on an instance like any other.
-	facts := boot.Facts{Instance: exampleInstance(), Image: exampleImage(), CPUs: 2, UserData: userData, Cluster: cluster}
+	facts := boot.Facts{Instance: exampleInstance(), Image: exampleImage(), CPUs: 2, MemoryMiB: exampleMemoryMiB, UserData: userData, Cluster: cluster}
 	if _, err := facts.Files(); err != nil {
 		result.Problems = append(result.Problems, err.Error())
 		return result, nil

@@ -72,19 +72,24 @@ func join(cmd *cobra.Command) error {
 	if err != nil {
 		return fmt.Errorf("read the kernel's boot ID: %w", err)
 	}
+	var machine syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&machine); err != nil {
+		return fmt.Errorf("ask the kernel for the machine's memory: %w", err)
+	}
 	return boot.Join(cmd.Context(), boot.Options{
-		Root:     "/",
-		Metadata: imds.New(""),
-		Units:    systemd.Bus{},
-		Clock:    boot.SystemClock{},
-		Random:   rand.Float64, //nolint:gosec // jitter is no secret
-		CPUs:     runtime.NumCPU(),
-		BootID:   strings.TrimSpace(string(bootID)),
-		Environ:  os.Environ(),
-		Release:  cli.BuildVersion().Release,
-		Log:      logger,
-		Console:  openConsole(),
-		Notify:   systemd.Notify,
+		Root:      "/",
+		Metadata:  imds.New(""),
+		Units:     systemd.Bus{},
+		Clock:     boot.SystemClock{},
+		Random:    rand.Float64, //nolint:gosec // jitter is no secret
+		CPUs:      runtime.NumCPU(),
+		MemoryMiB: int(machine.Totalram * uint64(machine.Unit) >> 20), //nolint:gosec // far below the limit
+		BootID:    strings.TrimSpace(string(bootID)),
+		Environ:   os.Environ(),
+		Release:   cli.BuildVersion().Release,
+		Log:       logger,
+		Console:   openConsole(),
+		Notify:    systemd.Notify,
 	})
 }
 

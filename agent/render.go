@@ -21,6 +21,7 @@ import (
 type facts struct {
 	imds.Instance `json:",inline"`
 	CPUs          int `json:"cpus"`
+	MemoryMiB     int `json:"memoryMiB"` // MemTotal; without it nothing is capped by it
 }
 
 // render writes the files of a node under root and returns their paths.
@@ -36,9 +37,11 @@ func render(root rootfs.Root, userDataPath, metadataPath string, notes io.Writer
 	for _, warning := range f.UserData.Warnings {
 		fmt.Fprintf(notes, "%s: warning: %s\n", userDataPath, warning)
 	}
-	if f.Instance, f.CPUs, err = readFacts(metadataPath, notes); err != nil {
+	known, err := readFacts(metadataPath, notes)
+	if err != nil {
 		return nil, err
 	}
+	f.Instance, f.CPUs, f.MemoryMiB = known.Instance, known.CPUs, known.MemoryMiB
 	f.Image, err = image.Read(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		f.Image, err = exampleImage(), nil
@@ -63,28 +66,34 @@ func render(root rootfs.Root, userDataPath, metadataPath string, notes io.Writer
 	return paths, nil
 }
 
-func readFacts(path string, notes io.Writer) (imds.Instance, int, error) {
+func readFacts(path string, notes io.Writer) (facts, error) {
 	if path == "" {
 		fmt.Fprintln(notes, "no --metadata: taking an example instance, a t3.medium")
-		return exampleInstance(), 2, nil
+		return facts{Instance: exampleInstance(), CPUs: 2, MemoryMiB: exampleMemoryMiB}, nil
 	}
 	data, err := readBounded(path)
 	if err != nil {
-		return imds.Instance{}, 0, err
+		return facts{}, err
 	}
 	var f facts
 	if err := yaml.UnmarshalStrict(data, &f); err != nil {
 		said := strings.TrimPrefix(err.Error(), "error unmarshaling JSON: while decoding JSON: json: ")
-		return imds.Instance{}, 0, fmt.Errorf("%s: %s", path, said)
+		return facts{}, fmt.Errorf("%s: %s", path, said)
 	}
 	if err := f.Complete(); err != nil {
-		return imds.Instance{}, 0, fmt.Errorf("%s: %w", path, err)
+		return facts{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if f.CPUs < 1 {
-		return imds.Instance{}, 0, fmt.Errorf("%s: cpus: want a number of processors, not %d", path, f.CPUs)
+		return facts{}, fmt.Errorf("%s: cpus: want a number of processors, not %d", path, f.CPUs)
 	}
-	return f.Instance, f.CPUs, nil
+	if f.MemoryMiB < 0 {
+		return facts{}, fmt.Errorf("%s: memoryMiB: want the machine's memory, not %d", path, f.MemoryMiB)
+	}
+	return f, nil
 }
+
+// exampleMemoryMiB is about what the kernel leaves of a t3.medium's 4 GiB.
+const exampleMemoryMiB = 3900
 
 // exampleInstance and exampleImage stand for what is not known away from an instance.
 func exampleInstance() imds.Instance {

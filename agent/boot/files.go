@@ -20,8 +20,10 @@ type Facts struct {
 	Instance imds.Instance
 	Image    image.Release
 	CPUs     int
-	UserData nodeconfig.UserData
-	Cluster  discover.Cluster
+	// MemoryMiB is the MemTotal of /proc/meminfo, or 0 when nobody knows.
+	MemoryMiB int
+	UserData  nodeconfig.UserData
+	Cluster   discover.Cluster
 }
 
 // ReadUserData reads user-data and finds the cluster that it names.
@@ -86,10 +88,13 @@ func (f Facts) Files() (Files, error) {
 		Region:       f.Instance.Region,
 		Zone:         f.Instance.AvailabilityZone,
 		CPUs:         f.CPUs,
+		MemoryMiB:    f.MemoryMiB,
 		ClusterCA:    f.Cluster.CA,
 		ClusterDNS:   f.Cluster.DNS(),
 		UserConfig:   spec.Kubelet.Config,
 		UserFlags:    spec.Kubelet.Flags,
+
+		MaxPodsExpression: spec.Kubelet.MaxPodsExpression,
 	})
 	return files, err
 }

@@ -32,12 +32,14 @@ type Options struct {
 	Clock    Clock
 	Random   func() float64 // in [0, 1)
 	CPUs     int
-	BootID   string   // of the running kernel, as kubelet reports it
-	Environ  []string // "NAME=value", the agent's own
-	Release  string   // the agent's
-	Log      *zap.Logger
-	Console  io.Writer
-	Notify   func(state string) error // sd_notify
+	// MemoryMiB is the machine's MemTotal.
+	MemoryMiB int
+	BootID    string   // of the running kernel, as kubelet reports it
+	Environ   []string // "NAME=value", the agent's own
+	Release   string   // the agent's
+	Log       *zap.Logger
+	Console   io.Writer
+	Notify    func(state string) error // sd_notify
 }
 
 // Join makes the instance a Ready node and returns when it is one, or when ctx ends.
@@ -111,7 +113,7 @@ func (n *node) readConfiguration(ctx context.Context, _ func(string)) error {
 	if n.facts.Image, err = image.Read(n.Root); err != nil {
 		return err
 	}
-	n.facts.CPUs = n.CPUs
+	n.facts.CPUs, n.facts.MemoryMiB = n.CPUs, n.MemoryMiB
 	n.env = newEnvironment(n.Environ, n.facts.UserData.Spec.Instance.Environment)
 	n.runner.describe(func(s *Status) {
 		s.Cluster, s.Warnings = n.facts.Cluster.Name, n.facts.UserData.Warnings

@@ -30,6 +30,7 @@ type config struct {
 	ClusterDNS                      []string          `json:"clusterDNS"`
 	ClusterDomain                   string            `json:"clusterDomain"`
 	ContainerRuntimeEndpoint        string            `json:"containerRuntimeEndpoint"`
+	EnforceNodeAllocatable          []string          `json:"enforceNodeAllocatable"`
 	EvictionHard                    map[string]string `json:"evictionHard"`
 	FeatureGates                    map[string]bool   `json:"featureGates,omitempty"`
 	HairpinMode                     string            `json:"hairpinMode"`
@@ -47,6 +48,7 @@ type config struct {
 	ServerTLSBootstrap              bool              `json:"serverTLSBootstrap"`
 	ShutdownGracePeriod             string            `json:"shutdownGracePeriod,omitempty"`
 	ShutdownGracePeriodCriticalPods string            `json:"shutdownGracePeriodCriticalPods,omitempty"`
+	SystemReserved                  map[string]string `json:"systemReserved"`
 	SystemReservedCgroup            string            `json:"systemReservedCgroup"`
 	TLSCipherSuites                 []string          `json:"tlsCipherSuites"`
 }
@@ -78,23 +80,26 @@ const podPids = 16384
 
 func duration(d time.Duration) string { return d.String() }
 
-func newConfig(in Input, maxPods int) config {
+func newConfig(in Input, minor minor, maxPods int) config {
 	c := config{
 		APIVersion:               "kubelet.config.k8s.io/v1beta1",
 		Kind:                     "KubeletConfiguration",
-		Address:                  "0.0.0.0",
+		Address:                  "0.0.0.0", // which to Go is every IPv6 address too
 		CgroupDriver:             "systemd",
 		CgroupRoot:               "/",
 		ClusterDNS:               []string{in.ClusterDNS.String()},
 		ClusterDomain:            "cluster.local",
 		ContainerRuntimeEndpoint: containerdSocket,
+		// The kernel holds all pods together to what is reserved for nobody. Kubelet's own
+		// evictions look every ten seconds, which a leak does not wait for.
+		EnforceNodeAllocatable: []string{"pods"},
 		EvictionHard: map[string]string{
-			"memory.available":  "100Mi",
+			"memory.available":  mebibytes(evictionMemory),
 			"nodefs.available":  "10%",
 			"nodefs.inodesFree": "5%",
 		},
 		HairpinMode:           "hairpin-veth",
-		KubeReserved:          reserved(in.CPUs, maxPods),
+		KubeReserved:          kubeReserved(in.CPUs, in.MemoryMiB, maxPods),
 		KubeReservedCgroup:    "/runtime",
 		Logging:               map[string]int{"verbosity": 2},
 		MaxPods:               maxPods,
@@ -104,6 +109,7 @@ func newConfig(in Input, maxPods int) config {
 		ResolverConfig:        resolvConf,
 		RotateCertificates:    true,
 		ServerTLSBootstrap:    true,
+		SystemReserved:        systemReserved(),
 		SystemReservedCgroup:  "/system",
 		// Perfect forward secrecy and authenticated encryption only.
 		TLSCipherSuites: []string{
@@ -121,6 +127,6 @@ func newConfig(in Input, maxPods int) config {
 	c.Authorization.Mode = "Webhook"
 	c.Authorization.Webhook.CacheAuthorizedTTL = duration(5 * time.Minute)
 	c.Authorization.Webhook.CacheUnauthorizedTTL = duration(30 * time.Second)
-	c.forMinor(in.Minor)
+	c.forMinor(minor)
 	return c
 }

@@ -23,20 +23,27 @@ type Input struct {
 	InstanceType string
 	Region, Zone string
 	CPUs         int
+	MemoryMiB    int    // of the machine, less what the kernel took for itself; 0: not known
 	ClusterCA    []byte // PEM
 	ClusterDNS   netip.Addr
 	UserConfig   map[string]any // spec.kubelet.config
 	UserFlags    []string       // spec.kubelet.flags
+	// MaxPodsExpression is spec.kubelet.maxPodsExpression.
+	MaxPodsExpression string
 }
 
 // Files returns kubelet's files. The user's part is a drop-in, which kubelet merges over
 // its main file; it must not exist when the user has none.
 func Files(in Input) ([]rootfs.File, error) {
+	minor, err := minorOf(in.Minor)
+	if err != nil {
+		return nil, err
+	}
 	pods, err := maxPods(in)
 	if err != nil {
 		return nil, err
 	}
-	main, err := encode(newConfig(in, pods))
+	main, err := encode(newConfig(in, minor, pods))
 	if err != nil {
 		return nil, fmt.Errorf("encode kubelet's configuration: %w", err)
 	}

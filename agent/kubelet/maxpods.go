@@ -6,9 +6,14 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/ovenbird-dev/ovenbird/agent/kubelet/maxpods"
 )
 
-//go:embed instance_types.txt
+// instanceTypes has a line for each, "TYPE INTERFACES ADDRESSES" behind two of comment. It is
+// searched as it is: a boot looks up one.
+//
+//go:embed instancetypes.txt
 var instanceTypes string
 
 // fallbackMaxPods is kubelet's own default, for instance types that the table has not.
@@ -19,7 +24,8 @@ const fallbackMaxPods = 110
 const hostNetworkPods = 2
 
 // maxPods returns how many pods the node really takes: by kubelet's own precedence the
-// user's flag, the user's configuration, and else what the instance type has addresses for.
+// user's flag, the user's configuration, and else the user's expression or what the instance
+// type has addresses for.
 func maxPods(in Input) (int, error) {
 	if value, ok := lastFlag(in.UserFlags, "--max-pods"); ok {
 		return positive("spec.kubelet.flags: --max-pods", value)
@@ -31,7 +37,17 @@ func maxPods(in Input) (int, error) {
 		}
 		return positive("spec.kubelet.config.maxPods", string(data))
 	}
-	return maxPodsOf(in.InstanceType), nil
+	if in.MaxPodsExpression == "" {
+		return maxPodsOf(in.InstanceType), nil
+	}
+	l, _ := limitsOf(in.InstanceType)
+	pods, err := maxpods.Evaluate(in.MaxPodsExpression, maxpods.Variables{
+		DefaultENIs: l.interfaces, IPsPerENI: l.addresses, MaxPods: maxPodsOf(in.InstanceType),
+	})
+	if err != nil {
+		return 0, fmt.Errorf("spec.kubelet.maxPodsExpression, on a %s: %w", in.InstanceType, err)
+	}
+	return pods, nil
 }
 
 // lastFlag returns the value that kubelet takes for a flag. One entry of flags may hold
@@ -49,26 +65,35 @@ func lastFlag(flags []string, name string) (value string, found bool) {
 }
 
 func positive(field, value string) (int, error) {
-	n, err := strconv.Atoi(value)
+	n, err := strconv.ParseInt(value, 10, 32) // as kubelet does
 	if err != nil || n <= 0 {
 		return 0, fmt.Errorf("%s: %q is not a number of pods", field, value)
 	}
-	return n, nil
+	return int(n), nil
 }
 
-// maxPodsOf returns how many pods an instance type has addresses for when every pod has
-// an address of its own from the VPC: each interface's first address is the interface's.
+// limits are how many network interfaces an instance has on its default card, and how many
+// IPv4 addresses each of them.
+type limits struct{ interfaces, addresses int }
+
+func limitsOf(instanceType string) (limits, bool) {
+	_, rest, found := strings.Cut(instanceTypes, "\n"+instanceType+" ")
+	line, _, _ := strings.Cut(rest, "\n")
+	interfaces, addresses, _ := strings.Cut(line, " ")
+	var l limits
+	var err1, err2 error
+	l.interfaces, err1 = strconv.Atoi(interfaces)
+	l.addresses, err2 = strconv.Atoi(addresses)
+	return l, found && err1 == nil && err2 == nil
+}
+
+// pods returns how many pods have an address of their own from the VPC: each interface's
+// first address is the interface's.
+func (l limits) pods() int { return l.interfaces*(l.addresses-1) + hostNetworkPods }
+
 func maxPodsOf(instanceType string) int {
-	for line := range strings.Lines(instanceTypes) {
-		fields := strings.Fields(line)
-		if len(fields) != 3 || fields[0] != instanceType {
-			continue
-		}
-		interfaces, err1 := strconv.Atoi(fields[1])
-		addresses, err2 := strconv.Atoi(fields[2])
-		if err1 == nil && err2 == nil {
-			return interfaces*(addresses-1) + hostNetworkPods
-		}
+	if l, known := limitsOf(instanceType); known {
+		return l.pods()
 	}
 	return fallbackMaxPods
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/ovenbird-dev/ovenbird/agent/kubelet/maxpods"
 )
 
 const notYet = "not supported yet"
@@ -159,7 +161,9 @@ func (c *checker) kubelet(options Kubelet) {
 		}
 	}
 	if options.MaxPodsExpression != "" {
-		c.problem("spec.kubelet.maxPodsExpression", "%s; set spec.kubelet.config.maxPods instead", notYet)
+		if err := maxpods.Check(options.MaxPodsExpression); err != nil {
+			c.problem("spec.kubelet.maxPodsExpression", "%v", err)
+		}
 	}
 	for _, is := range []struct{ key, want string }{{"apiVersion", "kubelet.config.k8s.io/v1beta1"}, {"kind", "KubeletConfiguration"}} {
 		if got, ok := options.Config[is.key]; ok && got != is.want {

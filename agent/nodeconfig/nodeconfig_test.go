@@ -268,7 +268,6 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 func TestWhatIsNotThereYetIsRefusedByName(t *testing.T) {
 	for field, lines := range map[string][]string{
 		"spec.cluster.enableOutpost":                {"cluster:", "  enableOutpost: true"},
-		"spec.kubelet.maxPodsExpression":            {"kubelet:", "  maxPodsExpression: max_pods + 2"},
 		"spec.instance.localStorage.strategy":       {"instance:", "  localStorage: {strategy: RAID0}"},
 		"spec.instance.localStorage.mountPath":      {"instance:", "  localStorage: {mountPath: /x}"},
 		"spec.instance.localStorage.disabledMounts": {"instance:", "  localStorage: {disabledMounts: [PodLogs]}"},
@@ -285,6 +284,17 @@ func TestWhatIsNotThereYetIsRefusedByName(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+func TestAMaxPodsExpressionIsCompiled(t *testing.T) {
+	got, err := nodeconfig.Parse([]byte(document("kubelet: {maxPodsExpression: max_pods + 2}")))
+	if err != nil || got.Spec.Kubelet.MaxPodsExpression != "max_pods + 2" {
+		t.Errorf("got %+v, %v", got.Spec.Kubelet, err)
+	}
+	_, err = nodeconfig.Parse([]byte(document("kubelet: {maxPodsExpression: max_pods +}")))
+	if want := "spec.kubelet.maxPodsExpression: line 1, column 11: Syntax error: mismatched input '<EOF>'"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 
