@@ -175,7 +175,7 @@ func TestStatusIsATableOrJSON(t *testing.T) {
 		t.Errorf("got %s, %v, %v", stdout, err, jsonErr)
 	}
 	stdout, _, err = run(statusCommand(), "--root", string(root))
-	if err != nil || !strings.Contains(stdout, "a is joining: metadata") {
+	if err != nil || !strings.Contains(stdout, "a is joining: metadata") || !strings.Contains(stdout, "0 calls to AWS APIs") {
 		t.Errorf("got %s, %v", stdout, err)
 	}
 }
