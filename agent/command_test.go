@@ -198,3 +198,38 @@ func TestWhatTheAgentIsMadeOf(t *testing.T) {
 		}
 	}
 }
+
+func TestATimelineIsATableOrJSONOrADrawing(t *testing.T) {
+	root := rootfs.Root(t.TempDir())
+	if _, _, err := run(timelineCommand(), "--root", string(root)); err == nil || !strings.HasPrefix(err.Error(), "no status yet") {
+		t.Errorf("without a status: %v", err)
+	}
+	started, finished := 6.5, 7.75
+	data, err := json.Marshal(boot.Status{Agent: "1", Node: "a", Ready: &finished, Phases: []boot.PhaseStatus{{Name: "metadata", State: boot.Done, Started: &started, Finished: &finished, Attempts: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Apply(rootfs.File{Path: boot.StatusPath, Data: data}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "timeline.svg")
+	for want, args := range map[string][]string{
+		"Ready after 7.75 s":             {},
+		`"name": "kernel and userspace"`: {"--output", "json"},
+		"<svg ":                          {"--svg"},
+		"":                               {"--svg", file},
+	} {
+		stdout, _, err := run(timelineCommand(), append(args, "--root", string(root))...)
+		if err != nil || !strings.Contains(stdout, want) || want == "" && stdout != "" {
+			t.Errorf("%q: got %q, %v", args, stdout, err)
+		}
+	}
+	if drawn, err := os.ReadFile(file); err != nil || !strings.HasSuffix(string(drawn), "</svg>\n") {
+		t.Errorf("got %q, %v", drawn, err)
+	}
+	for _, args := range [][]string{{file}, {"--svg", "--output", "json"}} {
+		if stdout, _, err := run(timelineCommand(), append(args, "--root", string(root))...); err == nil || stdout != "" {
+			t.Errorf("%q: got %q, %v", args, stdout, err)
+		}
+	}
+}
