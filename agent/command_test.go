@@ -2,17 +2,22 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/doctor"
+	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs/rootfstest"
 )
@@ -231,5 +236,42 @@ func TestATimelineIsATableOrJSONOrADrawing(t *testing.T) {
 		if stdout, _, err := run(timelineCommand(), append(args, "--root", string(root))...); err == nil || stdout != "" {
 			t.Errorf("%q: got %q, %v", args, stdout, err)
 		}
+	}
+}
+
+// noMetadata is no instance metadata service.
+type noMetadata struct{}
+
+func (noMetadata) Instance(context.Context) (imds.Instance, error) {
+	return imds.Instance{}, errors.New("no route to host")
+}
+func (noMetadata) UserData(context.Context) ([]byte, error) {
+	return nil, errors.New("no route to host")
+}
+func (noMetadata) ActiveState(context.Context, string) (string, error) { return "inactive", nil }
+
+func TestDoctorEndsWithWhatToDoAboutTheFirstFailure(t *testing.T) {
+	command := func() *cobra.Command {
+		return doctorCommand(func() (doctor.Machine, error) {
+			return doctor.Machine{
+				Root: rootfs.Root(t.TempDir()), Metadata: noMetadata{}, Units: noMetadata{}, Now: time.Now,
+				Space: func(string) (doctor.Space, error) { return doctor.Space{FreeBytes: 1, Bytes: 1}, nil },
+			}, nil
+		})
+	}
+	const first = "identity: no route to host\nWhat to do: The agent reads instance metadata, version 2, at 169.254.169.254."
+	stdout, _, err := run(command())
+	if err == nil || !strings.HasPrefix(err.Error(), first) {
+		t.Errorf("got %v", err)
+	}
+	for _, row := range []string{"CHECK ", "identity     FAILED   no route to host", "TLS          SKIPPED  which cluster this is", "disk         OK       /var: "} {
+		if !strings.Contains(stdout, row) {
+			t.Errorf("no %q in:\n%s", row, stdout)
+		}
+	}
+	stdout, _, err = run(command(), "--output", "json")
+	var report doctor.Report
+	if jsonErr := json.Unmarshal([]byte(stdout), &report); err == nil || jsonErr != nil || report.Healthy || len(report.Findings) != 12 || report.Findings[0].Advice == "" {
+		t.Errorf("got %s, %v, %v", stdout, err, jsonErr)
 	}
 }
