@@ -164,7 +164,7 @@ func examine(ctx context.Context, p *patient, check check) Finding {
 		if errors.As(err, &wrong) {
 			finding.Advice = wrong.advice
 		}
-		if ctx.Err() != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			finding.Found = fmt.Sprintf("no answer in %s: %s", deadline, finding.Found)
 		}
 	}
