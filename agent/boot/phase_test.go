@@ -234,7 +234,7 @@ func TestAPhaseThatFailsForDaysKeepsTheStatusSmall(t *testing.T) {
 		return nil
 	}}})
 	last := (*reports)[len(*reports)-1].Phases[0]
-	if err != nil || last.Attempts != 1000 || len(last.Failed) != mostFailed {
+	if err != nil || last.Attempts != 1000 || len(last.Failed) != mostFailed || last.Failed[0] != 3 || *last.Finished-last.Failed[mostFailed-1] != 15 {
 		t.Errorf("got %d attempts, %d failures kept, %v", last.Attempts, len(last.Failed), err)
 	}
 }

@@ -49,7 +49,7 @@ type PhaseStatus struct {
 	Started   *float64  `json:"started,omitempty"`
 	Finished  *float64  `json:"finished,omitempty"`
 	Attempts  int       `json:"attempts"`
-	Failed    []float64 `json:"failed,omitempty"`    // when attempts failed; the first mostFailed
+	Failed    []float64 `json:"failed,omitempty"`    // when attempts failed: the first ones and the last, mostFailed in all
 	Detail    string    `json:"detail,omitempty"`    // what the attempt under way waits for
 	LastError string    `json:"lastError,omitempty"` // stays when a later attempt succeeds
 	NextTry   *float64  `json:"nextTry,omitempty"`
