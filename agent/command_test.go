@@ -2,17 +2,22 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/doctor"
+	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs/rootfstest"
 )
@@ -175,7 +180,7 @@ func TestStatusIsATableOrJSON(t *testing.T) {
 		t.Errorf("got %s, %v, %v", stdout, err, jsonErr)
 	}
 	stdout, _, err = run(statusCommand(), "--root", string(root))
-	if err != nil || !strings.Contains(stdout, "a is joining: metadata") {
+	if err != nil || !strings.Contains(stdout, "a is joining: metadata") || !strings.Contains(stdout, "0 calls to AWS APIs") {
 		t.Errorf("got %s, %v", stdout, err)
 	}
 }
@@ -196,5 +201,77 @@ func TestWhatTheAgentIsMadeOf(t *testing.T) {
 		if strings.Contains("\n"+string(list), "\n"+heavy+"\n") {
 			t.Errorf("%s has come in", heavy)
 		}
+	}
+}
+
+func TestATimelineIsATableOrJSONOrADrawing(t *testing.T) {
+	root := rootfs.Root(t.TempDir())
+	if _, _, err := run(timelineCommand(), "--root", string(root)); err == nil || !strings.HasPrefix(err.Error(), "no status yet") {
+		t.Errorf("without a status: %v", err)
+	}
+	started, finished := 6.5, 7.75
+	data, err := json.Marshal(boot.Status{Agent: "1", Node: "a", Ready: &finished, Phases: []boot.PhaseStatus{{Name: "metadata", State: boot.Done, Started: &started, Finished: &finished, Attempts: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Apply(rootfs.File{Path: boot.StatusPath, Data: data}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "timeline.svg")
+	for want, args := range map[string][]string{
+		"Ready after 7.75 s":             {},
+		`"name": "kernel and userspace"`: {"--output", "json"},
+		"<svg ":                          {"--svg"},
+		"":                               {"--svg", file},
+	} {
+		stdout, _, err := run(timelineCommand(), append(args, "--root", string(root))...)
+		if err != nil || !strings.Contains(stdout, want) || want == "" && stdout != "" {
+			t.Errorf("%q: got %q, %v", args, stdout, err)
+		}
+	}
+	if drawn, err := os.ReadFile(file); err != nil || !strings.HasSuffix(string(drawn), "</svg>\n") {
+		t.Errorf("got %q, %v", drawn, err)
+	}
+	for _, args := range [][]string{{file}, {"--svg", "--output", "json"}} {
+		if stdout, _, err := run(timelineCommand(), append(args, "--root", string(root))...); err == nil || stdout != "" {
+			t.Errorf("%q: got %q, %v", args, stdout, err)
+		}
+	}
+}
+
+// noMetadata is no instance metadata service.
+type noMetadata struct{}
+
+func (noMetadata) Instance(context.Context) (imds.Instance, error) {
+	return imds.Instance{}, errors.New("no route to host")
+}
+func (noMetadata) UserData(context.Context) ([]byte, error) {
+	return nil, errors.New("no route to host")
+}
+func (noMetadata) ActiveState(context.Context, string) (string, error) { return "inactive", nil }
+
+func TestDoctorEndsWithWhatToDoAboutTheFirstFailure(t *testing.T) {
+	command := func() *cobra.Command {
+		return doctorCommand(func() (doctor.Machine, error) {
+			return doctor.Machine{
+				Root: rootfs.Root(t.TempDir()), Metadata: noMetadata{}, Units: noMetadata{}, Now: time.Now,
+				Space: func(string) (doctor.Space, error) { return doctor.Space{FreeBytes: 1, Bytes: 1}, nil },
+			}, nil
+		})
+	}
+	const first = "identity: no route to host\nWhat to do: The agent reads instance metadata, version 2, at 169.254.169.254."
+	stdout, _, err := run(command())
+	if err == nil || !strings.HasPrefix(err.Error(), first) {
+		t.Errorf("got %v", err)
+	}
+	for _, row := range []string{"CHECK ", "identity     FAILED   no route to host", "TLS          SKIPPED  which cluster this is", "disk         OK       /var: "} {
+		if !strings.Contains(stdout, row) {
+			t.Errorf("no %q in:\n%s", row, stdout)
+		}
+	}
+	stdout, _, err = run(command(), "--output", "json")
+	var report doctor.Report
+	if jsonErr := json.Unmarshal([]byte(stdout), &report); err == nil || jsonErr != nil || report.Healthy || len(report.Findings) != 12 || report.Findings[0].Advice == "" {
+		t.Errorf("got %s, %v, %v", stdout, err, jsonErr)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/systemd"
+	"github.com/ovenbird-dev/ovenbird/agent/traffic"
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
 )
 
@@ -76,9 +77,11 @@ func join(cmd *cobra.Command) error {
 	if err := syscall.Sysinfo(&machine); err != nil {
 		return fmt.Errorf("ask the kernel for the machine's memory: %w", err)
 	}
+	meter := &traffic.Meter{}
 	return boot.Join(cmd.Context(), boot.Options{
 		Root:      "/",
-		Metadata:  imds.New(""),
+		Metadata:  imds.New("", meter.Metadata.Wrap),
+		Traffic:   meter,
 		Units:     systemd.Bus{},
 		Clock:     boot.SystemClock{},
 		Random:    rand.Float64, //nolint:gosec // jitter is no secret

@@ -19,6 +19,6 @@ instance's user-data (node.eks.aws/v1alpha1), gets the node a certificate, confi
 starts containerd and kubelet, and waits until the Node is Ready. It retries whatever
 fails for as long as it takes.`,
 	}
-	root.AddCommand(initCommand(), statusCommand(), configCommand())
+	root.AddCommand(initCommand(), statusCommand(), timelineCommand(), doctorCommand(thisMachine), configCommand())
 	os.Exit(cli.Run(root))
 }

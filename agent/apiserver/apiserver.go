@@ -29,7 +29,8 @@ type Config struct {
 	Endpoint  string // "https://host:port"
 	CA        []byte // PEM
 	UserAgent string
-	Proxy     func(*http.Request) (*url.URL, error) // nil: none
+	Proxy     func(*http.Request) (*url.URL, error)     // nil: none
+	Wrap      func(http.RoundTripper) http.RoundTripper // what every request goes through; nil: nothing
 
 	// Who calls: a bearer token or a certificate with its key, in PEM.
 	BearerToken string
@@ -56,6 +57,7 @@ func New(config Config) (*Client, error) {
 		BearerToken:    config.BearerToken,
 		UserAgent:      config.UserAgent,
 		Proxy:          config.Proxy,
+		WrapTransport:  config.Wrap,
 		WarningHandler: rest.NoWarnings{}, // they are for the authors of manifests
 		QPS:            -1,                // a joining node makes a handful of requests
 		TLSClientConfig: rest.TLSClientConfig{

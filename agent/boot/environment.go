@@ -48,8 +48,17 @@ func (e environment) stsEndpoint(region string) string {
 	return "https://sts." + region + ".amazonaws.com/"
 }
 
-// proxy returns which proxy a request to the API server takes, as kubelet decides it.
-func (e environment) proxy() func(*http.Request) (*url.URL, error) {
+// Proxy says through which proxy a request goes; nil is none.
+type Proxy = func(*http.Request) (*url.URL, error)
+
+// ProxyOf returns which proxy a request to the API server takes, from the agent's own
+// environment with that of a NodeConfig over it.
+func ProxyOf(process []string, config nodeconfig.Environment) Proxy {
+	return newEnvironment(process, config).proxy()
+}
+
+// proxy decides as kubelet does.
+func (e environment) proxy() Proxy {
 	decide := (&httpproxy.Config{
 		HTTPProxy:  e.first("HTTP_PROXY", "http_proxy"),
 		HTTPSProxy: e.first("HTTPS_PROXY", "https_proxy"),

@@ -3,6 +3,7 @@ package boot_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"runtime"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/traffic"
 )
 
 func TestAnInstanceBecomesAReadyNode(t *testing.T) {
@@ -61,6 +63,34 @@ func TestAnInstanceBecomesAReadyNode(t *testing.T) {
 	}
 	if !strings.Contains(console, nodeName+" is Ready in cluster demo") {
 		t.Errorf("the console does not tell the end:\n%s", console)
+	}
+}
+
+// noAWS fails the test for any call to AWS: the transport of every client that was not
+// given another one.
+type noAWS struct{ t *testing.T }
+
+func (n noAWS) RoundTrip(r *http.Request) (*http.Response, error) {
+	n.t.Errorf("the agent called %s", r.URL.Host)
+	return nil, errors.New("there is no AWS here")
+}
+
+func TestACompleteNodeConfigNeedsNoAWSCallAndEveryOtherIsCounted(t *testing.T) {
+	before := http.DefaultTransport
+	http.DefaultTransport = noAWS{t}
+	t.Cleanup(func() { http.DefaultTransport = before })
+	w := newWorld(t)
+	w.server.Fail(503) // the call that fails is one too
+	got := w.mustJoin().Traffic
+
+	if got.AWS != (traffic.Count{}) {
+		t.Errorf("calls to AWS: %+v", got.AWS)
+	}
+	if calls := int64(len(w.metadata.Calls())); got.Metadata.Calls != calls || got.Metadata.Received < 300 {
+		t.Errorf("%+v, and the metadata service saw %d calls", got.Metadata, calls)
+	}
+	if calls := int64(len(w.server.Calls())); got.APIServer.Calls != calls || got.APIServer.Sent < 300 || got.APIServer.Received < 1000 {
+		t.Errorf("%+v, and the API server saw %d calls", got.APIServer, calls)
 	}
 }
 

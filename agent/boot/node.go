@@ -21,6 +21,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/network"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+	"github.com/ovenbird-dev/ovenbird/agent/traffic"
 	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 )
 
@@ -28,6 +29,7 @@ import (
 type Options struct {
 	Root     rootfs.Root
 	Metadata *imds.Client
+	Traffic  *traffic.Meter // counts what goes through Metadata already, and what Join adds
 	Units    Units
 	Clock    Clock
 	Random   func() float64 // in [0, 1)
@@ -52,6 +54,7 @@ func Join(ctx context.Context, options Options) error {
 	ready := n.Clock.SinceBoot()
 	n.runner.describe(func(s *Status) { s.Ready = seconds(ready) })
 	status := n.runner.status
+	status.Traffic = n.Traffic.Counts()
 	if err := status.write(n.Root); err != nil {
 		n.Log.Warn("cannot write the status", zap.Error(err))
 	}
@@ -204,6 +207,7 @@ func (n *node) identify(ctx context.Context, tell func(string)) error {
 func (n *node) connect(config apiserver.Config) (*apiserver.Client, error) {
 	config.Endpoint, config.CA = n.facts.Cluster.Endpoint, n.facts.Cluster.CA
 	config.Proxy, config.UserAgent = n.env.proxy(), "ovenbird-agent/"+n.Release
+	config.Wrap = n.Traffic.APIServer.Wrap
 	return apiserver.New(config)
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -102,6 +103,7 @@ func (r *runner) untilDone(ctx context.Context, index int, phase Phase) error {
 		wait := delay(attempt, phase.Longest, r.random())
 		r.update(index, func(p *PhaseStatus) {
 			p.State, p.LastError, p.NextTry = Retrying, oneLine(err.Error()), seconds(now+wait)
+			p.Failed = append(slices.Clone(p.Failed[:min(len(p.Failed), mostFailed-1)]), *seconds(now))
 		})
 		if err := r.clock.Sleep(ctx, wait); err != nil {
 			return err
@@ -122,7 +124,7 @@ func (r *runner) update(index int, change func(*PhaseStatus)) {
 	defer r.mu.Unlock()
 	phase := &r.status.Phases[index]
 	before := *phase
-	if change(phase); *phase == before {
+	if change(phase); reflect.DeepEqual(*phase, before) {
 		return
 	}
 	snapshot := r.status

@@ -78,6 +78,10 @@ func TestAPhaseIsTriedUntilItSucceeds(t *testing.T) {
 	if want := []time.Duration{250 * time.Millisecond, 500 * time.Millisecond, time.Second}; !slices.Equal(clock.sleeps, want) {
 		t.Errorf("slept %v, want %v", clock.sleeps, want)
 	}
+	last := (*reports)[len(*reports)-1]
+	if want := []float64{3, 3.25, 3.75}; !slices.Equal(last.Phases[0].Failed, want) {
+		t.Errorf("failed at %v, want %v", last.Phases[0].Failed, want)
+	}
 	var states []string
 	for _, report := range *reports {
 		p := report.Phases[0]
@@ -175,6 +179,7 @@ metadata    done      5.1s   0.2s   2         -         EOF
 containerd  running   5.4s   34.6s  1         -         
 identity    retrying  5.4s   34.6s  7         in 2.0s   no answer
 ready       waiting   -      -      0         -         
+0 calls to instance metadata, 0 calls to AWS APIs, 0 calls to the API server
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
@@ -216,5 +221,20 @@ func TestSTSIsTheRegions(t *testing.T) {
 	own := newEnvironment(nil, map[string]map[string]string{"default": {"AWS_ENDPOINT_URL": "https://all/", "AWS_ENDPOINT_URL_STS": "https://sts/"}})
 	if got := own.stsEndpoint("us-west-2"); got != "https://sts/" {
 		t.Errorf("got %s", got)
+	}
+}
+
+func TestAPhaseThatFailsForDaysKeepsTheStatusSmall(t *testing.T) {
+	r, _, reports := newRunner()
+	attempts := 0
+	err := r.run(t.Context(), []Phase{{Name: "a", Attempt: time.Minute, Run: func(context.Context, func(string)) error {
+		if attempts++; attempts < 1000 {
+			return errors.New("not yet")
+		}
+		return nil
+	}}})
+	last := (*reports)[len(*reports)-1].Phases[0]
+	if err != nil || last.Attempts != 1000 || len(last.Failed) != mostFailed || last.Failed[0] != 3 || *last.Finished-last.Failed[mostFailed-1] != 15 {
+		t.Errorf("got %d attempts, %d failures kept, %v", last.Attempts, len(last.Failed), err)
 	}
 }

@@ -14,6 +14,7 @@ const patience = 1.5
 // service manager, the journal and the console. None of them may keep the node from
 // joining.
 func (n *node) changed(status Status, phase PhaseStatus) {
+	status.Traffic = n.Traffic.Counts()
 	if err := status.write(n.Root); err != nil {
 		n.Log.Warn("cannot write the status", zap.Error(err))
 	}

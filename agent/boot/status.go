@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+	"github.com/ovenbird-dev/ovenbird/agent/traffic"
 )
 
 // StatusPath is where the agent keeps its Status, for as long as the machine runs.
@@ -31,26 +32,31 @@ const (
 // Status is how far the node is with joining, and when it did what. All times are in
 // seconds since the kernel started.
 type Status struct {
-	Agent    string        `json:"agent"` // its release
-	Instance string        `json:"instance,omitempty"`
-	Node     string        `json:"node,omitempty"`
-	Cluster  string        `json:"cluster,omitempty"`
-	Ready    *float64      `json:"ready,omitempty"` // when the Node became Ready
-	Warnings []string      `json:"warnings,omitempty"`
-	Phases   []PhaseStatus `json:"phases"`
+	Agent    string         `json:"agent"` // its release
+	Instance string         `json:"instance,omitempty"`
+	Node     string         `json:"node,omitempty"`
+	Cluster  string         `json:"cluster,omitempty"`
+	Ready    *float64       `json:"ready,omitempty"` // when the Node became Ready
+	Warnings []string       `json:"warnings,omitempty"`
+	Traffic  traffic.Counts `json:"traffic"` // of this run of the agent
+	Phases   []PhaseStatus  `json:"phases"`
 }
 
 // PhaseStatus is how far one phase is.
 type PhaseStatus struct {
-	Name      string   `json:"name"`
-	State     State    `json:"state"`
-	Started   *float64 `json:"started,omitempty"`
-	Finished  *float64 `json:"finished,omitempty"`
-	Attempts  int      `json:"attempts"`
-	Detail    string   `json:"detail,omitempty"`    // what the attempt under way waits for
-	LastError string   `json:"lastError,omitempty"` // stays when a later attempt succeeds
-	NextTry   *float64 `json:"nextTry,omitempty"`
+	Name      string    `json:"name"`
+	State     State     `json:"state"`
+	Started   *float64  `json:"started,omitempty"`
+	Finished  *float64  `json:"finished,omitempty"`
+	Attempts  int       `json:"attempts"`
+	Failed    []float64 `json:"failed,omitempty"`    // when attempts failed: the first ones and the last, mostFailed in all
+	Detail    string    `json:"detail,omitempty"`    // what the attempt under way waits for
+	LastError string    `json:"lastError,omitempty"` // stays when a later attempt succeeds
+	NextTry   *float64  `json:"nextTry,omitempty"`
 }
+
+// mostFailed keeps the status small when a phase fails for days.
+const mostFailed = 64
 
 // seconds rounds to milliseconds.
 func seconds(d time.Duration) *float64 {
@@ -137,7 +143,11 @@ func (s Status) Print(w io.Writer, now time.Duration) error {
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", phase.Name, phase.State, since, took, phase.Attempts, next, said)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w, s.Traffic)
+	return err
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -23,6 +23,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/imds/imdstest"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+	"github.com/ovenbird-dev/ovenbird/agent/traffic"
 	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 )
 
@@ -195,8 +196,9 @@ func (w *world) notify(state string) error {
 
 func (w *world) join(ctx context.Context) error {
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
+	meter := &traffic.Meter{}
 	return boot.Join(ctx, boot.Options{
-		Root: w.root, Metadata: imds.New(w.metadata.URL), Units: w.units, Clock: w.clock, Random: func() float64 { return 0 },
+		Root: w.root, Metadata: imds.New(w.metadata.URL, meter.Metadata.Wrap), Traffic: meter, Units: w.units, Clock: w.clock, Random: func() float64 { return 0 },
 		CPUs: 2, BootID: bootID, Environ: []string{"PATH=/usr/bin"}, Release: "test",
 		Log:     zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&w.journal), zap.DebugLevel)),
 		Console: &w.console, Notify: w.notify,

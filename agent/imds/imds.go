@@ -43,20 +43,24 @@ func (i Instance) ProviderID() string {
 type Client struct{ options sdk.Options }
 
 // New returns a client of the service at endpoint; when that is empty, of
-// AWS_EC2_METADATA_SERVICE_ENDPOINT or else http://169.254.169.254.
-func New(endpoint string) *Client {
+// AWS_EC2_METADATA_SERVICE_ENDPOINT or else http://169.254.169.254. Every request goes
+// through wrap, unless that is nil.
+func New(endpoint string, wrap func(http.RoundTripper) http.RoundTripper) *Client {
+	if wrap == nil {
+		wrap = func(next http.RoundTripper) http.RoundTripper { return next }
+	}
 	return &Client{options: sdk.Options{
 		Endpoint:       endpoint,
 		EnableFallback: aws.FalseTernary, // never version 1
 		Retryer:        aws.NopRetryer{},
-		HTTPClient: &http.Client{Transport: &http.Transport{
+		HTTPClient: &http.Client{Transport: wrap(&http.Transport{
 			// Proxy stays nil: the service must never be reached through one. The SDK's
 			// own deadlines are too short for a slow machine that is just starting.
 			DialContext:           (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
 			ResponseHeaderTimeout: 5 * time.Second,
 			MaxIdleConns:          4,
 			IdleConnTimeout:       30 * time.Second,
-		}},
+		})},
 		DisableDefaultTimeout: true,
 	}}
 }

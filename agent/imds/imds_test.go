@@ -15,7 +15,7 @@ import (
 func start(t *testing.T, answers map[string]string) (*imds.Client, *imdstest.Server) {
 	t.Helper()
 	server := imdstest.Start(t, answers)
-	return imds.New(server.URL), server
+	return imds.New(server.URL, nil), server
 }
 
 const document = `{"instanceId":"i-0123456789abcdef0","instanceType":"t3.medium","region":"us-west-2","availabilityZone":"us-west-2b","privateIp":"10.0.16.7"}`
@@ -82,7 +82,7 @@ func TestVersion1IsNeverSpoken(t *testing.T) {
 		http.Error(w, "", http.StatusForbidden) // as when tokens are out of the hop limit's reach
 	}))
 	defer server.Close()
-	if _, err := imds.New(server.URL).Instance(t.Context()); err == nil || !strings.Contains(err.Error(), "StatusCode: 403") {
+	if _, err := imds.New(server.URL, nil).Instance(t.Context()); err == nil || !strings.Contains(err.Error(), "StatusCode: 403") {
 		t.Errorf("got %v", err)
 	}
 	if len(calls) != 1 || calls[0] != "PUT /latest/api/token" {
@@ -106,7 +106,7 @@ func TestATokenThatTheServiceForgotIsReplaced(t *testing.T) {
 func TestARefusedConnectionIsToldInShort(t *testing.T) {
 	server := httptest.NewServer(nil)
 	server.Close()
-	_, err := imds.New(server.URL).UserData(t.Context())
+	_, err := imds.New(server.URL, nil).UserData(t.Context())
 	if err == nil || !strings.HasSuffix(err.Error(), "connection refused") || strings.Contains(err.Error(), "ec2imds") {
 		t.Errorf("got %v", err)
 	}

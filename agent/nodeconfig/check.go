@@ -93,7 +93,10 @@ func (cluster Cluster) CA() ([]byte, error) {
 
 func checkEndpoint(endpoint string) error {
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+	if err == nil && u.User != nil {
+		return errors.New("want no user in it") // and tell no password
+	}
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		return fmt.Errorf("%q is not an endpoint such as https://host:443", endpoint)
 	}
 	return nil

@@ -197,6 +197,8 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 			document("cluster:", "  cidr: 10.100.0.0"), `spec.cluster.cidr: "10.100.0.0" is not a CIDR block such as 10.100.0.0/16`},
 		"a plain http endpoint": {
 			document("cluster:", "  apiServerEndpoint: http://x"), `spec.cluster.apiServerEndpoint: "http://x" is not an endpoint such as https://host:443`},
+		"an endpoint with a password, which is not told": {
+			document("cluster:", "  apiServerEndpoint: https://a:secret@x"), `spec.cluster.apiServerEndpoint: want no user in it`},
 		"an endpoint without a host": {
 			document("cluster:", "  apiServerEndpoint: https://"), `spec.cluster.apiServerEndpoint: "https://" is not an endpoint such as https://host:443`},
 		"broken containerd TOML": {

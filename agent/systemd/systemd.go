@@ -38,6 +38,22 @@ func (Bus) Restart(ctx context.Context, unit string) error {
 	return job(ctx, unit, (*dbus.Conn).RestartUnitContext)
 }
 
+// ActiveState returns systemd's ActiveState of the service unit, named without its suffix,
+// "inactive" for one that is not there.
+func (Bus) ActiveState(ctx context.Context, unit string) (string, error) {
+	conn, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return "", fmt.Errorf("connect to systemd: %w", err)
+	}
+	defer conn.Close()
+	property, err := conn.GetUnitPropertyContext(ctx, unit+".service", "ActiveState")
+	if err != nil {
+		return "", fmt.Errorf("ask systemd for the state of %s: %w", unit, err)
+	}
+	state, _ := property.Value.Value().(string)
+	return state, nil
+}
+
 type enqueue func(conn *dbus.Conn, ctx context.Context, unit, mode string, done chan<- string) (int, error)
 
 func job(ctx context.Context, unit string, enqueue enqueue) error {

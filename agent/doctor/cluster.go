@@ -1,0 +1,212 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/identity"
+)
+
+func checkUserData(ctx context.Context, p *patient) (string, error) {
+	data, err := p.Metadata.UserData(ctx)
+	if err != nil {
+		return "", fail(metadataAdvice, "%w", err)
+	}
+	userData, cluster, err := boot.ReadUserData(data)
+	if err != nil {
+		return "", fail("Mend the instance's user-data, in its launch template as a rule, and start the instance anew. "+
+			"`ovenbird-agent config check FILE` tells beforehand whether a node can read it.", "user-data: %w", err)
+	}
+	p.userData, p.cluster = &userData, &cluster
+	return fmt.Sprintf("a NodeConfig for cluster %s at %s", cluster.Name, cluster.Endpoint), nil
+}
+
+const metadataAdvice = "The agent reads instance metadata, version 2, at 169.254.169.254. See `ip route get 169.254.169.254` here, " +
+	"and with the AWS CLI elsewhere `aws ec2 describe-instances --instance-ids ID --query 'Reservations[].Instances[].MetadataOptions'`: HttpEndpoint must be enabled."
+
+func checkMetadata(ctx context.Context, p *patient) (string, error) {
+	instance, err := p.Metadata.Instance(ctx)
+	if err != nil {
+		return "", fail(metadataAdvice, "%w", err)
+	}
+	p.instance = &instance
+	return fmt.Sprintf("%s, a %s in %s, named %s", instance.ID, instance.Type, instance.AvailabilityZone, instance.PrivateDNSName), nil
+}
+
+// nextHop returns where connections to the API endpoint go, and whether that is a proxy.
+func (p *patient) nextHop() (address *url.URL, proxied bool, err error) {
+	endpoint, err := url.Parse(p.cluster.Endpoint)
+	if err != nil {
+		return nil, false, err
+	}
+	proxy, err := p.proxy()(&http.Request{URL: endpoint})
+	if err != nil {
+		return nil, false, fail("Mend the proxy in the NodeConfig's spec.instance.environment.default.", "the proxy is not a URL") // which may hold a password
+	}
+	if proxy != nil {
+		return proxy, true, nil
+	}
+	return endpoint, false, nil
+}
+
+func checkName(ctx context.Context, p *patient) (string, error) {
+	if p.cluster == nil {
+		return "", errNoCluster
+	}
+	hop, _, err := p.nextHop()
+	if err != nil {
+		return "", err
+	}
+	if _, err := netip.ParseAddr(hop.Hostname()); err == nil {
+		return "", skipped(hop.Hostname() + " is an address")
+	}
+	addresses, err := p.Network.LookupHost(ctx, hop.Hostname())
+	if err != nil {
+		return "", fail("See `resolvectl query "+hop.Hostname()+"`. The VPC needs DNS support (enableDnsSupport), and for a private "+
+			"endpoint DNS hostnames (enableDnsHostnames) too; the DHCP options set says which name servers are asked.", "%w", err)
+	}
+	return hop.Hostname() + " is " + strings.Join(addresses, ", "), nil
+}
+
+func checkConnection(ctx context.Context, p *patient) (string, error) {
+	if p.cluster == nil {
+		return "", errNoCluster
+	}
+	hop, proxied, err := p.nextHop()
+	if err != nil {
+		return "", err
+	}
+	address := net.JoinHostPort(hop.Hostname(), cmp.Or(hop.Port(), map[string]string{"http": "80"}[hop.Scheme], "443"))
+	what := "the API endpoint"
+	if proxied {
+		what = "the proxy to the API endpoint"
+	}
+	conn, err := p.Network.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return "", fail("Nothing answers there, or a security group, network ACL or route is in the way: the cluster's security group must "+
+			"let this node in, and the subnet needs a route to "+what+".", "connect to %s: %w", what, err)
+	}
+	p.reached = true
+	return fmt.Sprintf("%s at %s takes connections", what, address), conn.Close()
+}
+
+// ask makes a request that shows nobody who it is to the API server.
+func (p *patient) ask(ctx context.Context, config *tls.Config) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.cluster.Endpoint+"/readyz", nil)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{Proxy: p.proxy(), DialContext: p.Network.DialContext, TLSClientConfig: config, DisableKeepAlives: true}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	return response, response.Body.Close()
+}
+
+func checkTLS(ctx context.Context, p *patient) (string, error) {
+	switch {
+	case p.cluster == nil:
+		return "", errNoCluster
+	case !p.reached:
+		return "", errNotReached
+	}
+	authorities := x509.NewCertPool()
+	authorities.AppendCertsFromPEM(p.cluster.CA)
+	response, err := p.ask(ctx, &tls.Config{RootCAs: authorities, Time: p.Now, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		return "", fail(tlsAdvice(err), "%w", err)
+	}
+	if response.StatusCode >= http.StatusInternalServerError {
+		return "", fail("The API server is there but not ready: look at the control plane.", "the API server answers with %s", response.Status)
+	}
+	certificate := response.TLS.PeerCertificates[0]
+	return fmt.Sprintf("the cluster's authority signed for it, until %s; it answers with %s", day(certificate.NotAfter), response.Status), nil
+}
+
+// tlsAdvice tells mistakes apart that look alike.
+func tlsAdvice(err error) string {
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &authority):
+		return "What answers there is not this cluster, or spec.cluster.certificateAuthority in user-data is of another one. Compare it with `aws eks describe-cluster --name NAME --query cluster.certificateAuthority.data`."
+	case errors.As(err, &name):
+		return "The API server's certificate has no such name. Take spec.cluster.apiServerEndpoint from `aws eks describe-cluster --name NAME --query cluster.endpoint`."
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "Either this machine's clock is wrong (see the row clock) or the API server's certificate is over."
+	}
+	return "The connection ends before the API server has answered. Something between may be cutting it off, such as a firewall that looks into TLS."
+}
+
+func checkCertificate(_ context.Context, p *patient) (string, error) {
+	switch {
+	case p.cluster == nil:
+		return "", errNoCluster
+	case p.instance == nil:
+		return "", errNoInstance
+	}
+	const advice = "`ovenbird-agent status` says why the node has no certificate that it can use. Then `systemctl restart ovenbird-agent` asks for one."
+	name := boot.Facts{Instance: *p.instance}.NodeName()
+	pair, err := identity.Store{Root: p.Root, NodeName: name, Cluster: *p.cluster, Now: p.Now}.Current()
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fail(advice, "there is none yet")
+	}
+	if err != nil {
+		return "", fail(advice, "%w", err)
+	}
+	block, _ := pem.Decode(pair.Certificate)
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "", fail(advice, "%w", err)
+	}
+	if certificate.NotBefore.After(p.Now()) {
+		return "", fail("This machine's clock is wrong: see the row clock.", "the certificate begins only on %s", day(certificate.NotBefore))
+	}
+	return fmt.Sprintf("of %s, until %s (%s left)", certificate.Subject.CommonName, day(certificate.NotAfter), certificate.NotAfter.Sub(p.Now()).Round(time.Minute)), nil
+}
+
+// tolerance is how far the clock may be off. A clock that is kept is off by milliseconds;
+// the Date header counts whole seconds; AWS refuses signatures after five minutes.
+const tolerance = 30 * time.Second
+
+func checkClock(ctx context.Context, p *patient) (string, error) {
+	switch {
+	case p.cluster == nil:
+		return "", errNoCluster
+	case !p.reached:
+		return "", errNotReached
+	}
+	// Whose certificate it is does not matter here, and cannot be told while the clock is
+	// wrong: nothing is sent, and only the date is read.
+	response, err := p.ask(ctx, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // see above
+	if err != nil {
+		return "", skipped("the endpoint does not say what time it is: see TLS")
+	}
+	theirs, err := http.ParseTime(response.Header.Get("Date"))
+	if err != nil {
+		return "", skipped("the endpoint does not say what time it is")
+	}
+	off := p.Now().Sub(theirs).Round(time.Second)
+	if off.Abs() > tolerance {
+		return "", fail("Set the clock: `chronyc tracking` and `chronyc sources` say whether chrony reaches a time server, `chronyc makestep` steps the clock at once.",
+			"%s off the API endpoint's; %s is tolerated", off, tolerance)
+	}
+	return fmt.Sprintf("less than %s off the API endpoint's", off.Abs()+time.Second), nil
+}
+
+func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
