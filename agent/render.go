@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/image"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
@@ -24,12 +25,12 @@ type facts struct {
 }
 
 // render writes the files of a node under root and returns their paths.
-func render(root rootfs.Root, userDataPath, metadataPath string, notes io.Writer) ([]string, error) {
+func render(root rootfs.Root, userDataPath, metadataPath string, kind identity.Kind, notes io.Writer) ([]string, error) {
 	data, err := readBounded(userDataPath)
 	if err != nil {
 		return nil, err
 	}
-	f := boot.Facts{}
+	f := boot.Facts{Identity: kind}
 	if f.UserData, f.Cluster, err = boot.ReadUserData(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", userDataPath, err)
 	}

@@ -31,8 +31,9 @@ type Config struct {
 	UserAgent string
 	Proxy     func(*http.Request) (*url.URL, error) // nil: none
 
-	// Who calls: a bearer token or a certificate with its key, in PEM.
-	BearerToken string
+	// Who calls: the bearer token that Token returns for each request, or a certificate
+	// with its key, in PEM.
+	Token       func(context.Context) (string, error)
 	Certificate []byte
 	Key         []byte
 }
@@ -53,7 +54,6 @@ func New(config Config) (*Client, error) {
 	}
 	base := rest.Config{
 		Host:           config.Endpoint,
-		BearerToken:    config.BearerToken,
 		UserAgent:      config.UserAgent,
 		Proxy:          config.Proxy,
 		WarningHandler: rest.NoWarnings{}, // they are for the authors of manifests
@@ -65,6 +65,9 @@ func New(config Config) (*Client, error) {
 			ContentType:          runtime.ContentTypeJSON,
 			NegotiatedSerializer: serializer.NewCodecFactory(scheme).WithoutConversion(),
 		},
+	}
+	if config.Token != nil {
+		base.Wrap(func(next http.RoundTripper) http.RoundTripper { return bearer{config.Token, next} })
 	}
 	httpClient, err := rest.HTTPClientFor(&base)
 	if err != nil {
@@ -87,6 +90,22 @@ func New(config Config) (*Client, error) {
 		}
 	}
 	return client, nil
+}
+
+// bearer shows a token with each request.
+type bearer struct {
+	token func(context.Context) (string, error)
+	next  http.RoundTripper
+}
+
+func (b bearer) RoundTrip(request *http.Request) (*http.Response, error) {
+	token, err := b.token(request.Context())
+	if err != nil {
+		return nil, err
+	}
+	request = request.Clone(request.Context())
+	request.Header.Set("Authorization", "Bearer "+token)
+	return b.next.RoundTrip(request)
 }
 
 // ErrUnauthorized means that the API server does not take the caller for who it says it is.

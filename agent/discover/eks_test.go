@@ -2,20 +2,9 @@ package discover_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
-	"fmt"
-	"io"
-	"math/big"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -23,70 +12,23 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
+	"github.com/ovenbird-dev/ovenbird/agent/discover/ekstest"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 )
 
-// service is an EKS API with one answer, and counts what it is asked.
-type service struct {
-	status int
-	kind   string // of an error
-	body   string
-	delay  chan struct{}
-	calls  []*http.Request
-}
-
-func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.calls = append(s.calls, r)
-	if s.delay != nil {
-		<-s.delay
-	}
-	if s.kind != "" {
-		w.Header().Set("X-Amzn-Errortype", s.kind)
-	}
-	if s.status >= 300 && s.status < 400 {
-		w.Header().Set("Location", "/elsewhere")
-	}
-	w.WriteHeader(s.status)
-	_, _ = io.WriteString(w, s.body)
-}
-
-// start starts s and returns how to call it.
-func (s *service) start(t *testing.T) discover.EKS {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewUnstartedServer(s)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}
-	server.StartTLS()
-	t.Cleanup(server.Close)
+// api is how to call server.
+func api(server *ekstest.Server) discover.EKS {
 	return discover.EKS{
-		Region: "us-west-2", Endpoint: server.URL,
-		TrustedCAs: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		Region: "us-west-2", Endpoint: server.URL, TrustedCAs: server.CA,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: "secret", SessionToken: "session"}, nil
 		}),
 	}
 }
 
-func answer(status, ca, network string) string {
-	return fmt.Sprintf(`{"cluster":{"name":"demo","status":%q,"endpoint":"https://ABC.gr7.us-west-2.eks.amazonaws.com","certificateAuthority":{"data":%q},"kubernetesNetworkConfig":%s}}`,
-		status, ca, network)
-}
-
-const ipv4 = `{"serviceIpv4Cidr":"172.20.0.0/16","ipFamily":"ipv4"}`
-
 func TestNoMoreAWSCallsAreMadeThanTheNodeConfigLeavesNecessary(t *testing.T) {
-	ca := base64.StdEncoding.EncodeToString(authority(t))
+	authority := authority(t)
+	ca := base64.StdEncoding.EncodeToString(authority)
 	complete := nodeconfig.Cluster{Name: "demo", APIServerEndpoint: "https://host", CIDR: "10.100.0.0/16", CertificateAuthority: ca}
 	for name, test := range map[string]struct {
 		config nodeconfig.Cluster
@@ -115,18 +57,18 @@ func TestNoMoreAWSCallsAreMadeThanTheNodeConfigLeavesNecessary(t *testing.T) {
 				test.status = "ACTIVE"
 			}
 			if test.net == "" {
-				test.net = ipv4
+				test.net = ekstest.IPv4
 			}
-			s := &service{status: 200, body: answer(test.status, ca, test.net)}
-			eks := s.start(t)
+			server := ekstest.Start(t, ekstest.Cluster(test.status, "https://ABC.gr7.us-west-2.eks.amazonaws.com", authority, test.net))
 			got, err := discover.Sources{
 				Tag:      func(_ context.Context, key string) (string, error) { return test.tags[key], nil },
-				Describe: eks.Describe,
+				Describe: api(server).Describe,
 			}.Cluster(t.Context(), test.config)
-			if len(s.calls) != test.calls {
-				t.Errorf("%d calls, want %d", len(s.calls), test.calls)
+			calls := server.Calls()
+			if len(calls) != test.calls {
+				t.Errorf("%d calls, want %d", len(calls), test.calls)
 			}
-			for _, call := range s.calls {
+			for _, call := range calls {
 				signed := call.Header.Get("Authorization")
 				if call.Method != http.MethodGet || call.URL.Path != "/clusters/demo" ||
 					!strings.Contains(signed, "/us-west-2/eks/aws4_request") || call.Header.Get("X-Amz-Security-Token") != "session" {
@@ -148,40 +90,40 @@ func TestNoMoreAWSCallsAreMadeThanTheNodeConfigLeavesNecessary(t *testing.T) {
 
 func TestWhatKeepsEKSFromAnsweringIsSaidInOneCall(t *testing.T) {
 	for name, test := range map[string]struct {
-		service service
-		says    string
+		answer ekstest.Answer
+		says   string
 	}{
-		"throttled": {service: service{status: 429, kind: "ThrottlingException", body: `{"message":"Rate exceeded"}`},
+		"throttled": {answer: ekstest.Answer{Status: 429, Error: "ThrottlingException", Body: `{"message":"Rate exceeded"}`},
 			says: "429 ThrottlingException: Rate exceeded"},
-		"out of service": {service: service{status: 503, kind: "ServiceUnavailableException", body: `{"message":"later"}`},
+		"out of service": {answer: ekstest.Answer{Status: 503, Error: "ServiceUnavailableException", Body: `{"message":"later"}`},
 			says: "503 ServiceUnavailableException: later"},
-		"not allowed": {service: service{status: 403, kind: "AccessDeniedException", body: `{"message":"not authorized"}`},
+		"not allowed": {answer: ekstest.Answer{Status: 403, Error: "AccessDeniedException", Body: `{"message":"not authorized"}`},
 			says: "403 AccessDeniedException: not authorized (allow the instance's role eks:DescribeCluster, as docs/iam.md does, or put spec.cluster's apiServerEndpoint,"},
-		"an unknown key": {service: service{status: 403, kind: "UnrecognizedClientException", body: `{"message":"no such key"}`},
+		"an unknown key": {answer: ekstest.Answer{Status: 403, Error: "UnrecognizedClientException", Body: `{"message":"no such key"}`},
 			says: "an endpoint that does not know the instance's role cannot be asked"},
-		"no such cluster": {service: service{status: 404, kind: "ResourceNotFoundException", body: `{"message":"No cluster found for name: demo."}`},
+		"no such cluster": {answer: ekstest.Answer{Status: 404, Error: "ResourceNotFoundException", Body: `{"message":"No cluster found for name: demo."}`},
 			says: "404 ResourceNotFoundException: No cluster found for name: demo. (is there a cluster demo in this account and region?)"},
-		"a redirect":          {service: service{status: 302}, says: "302"},
-		"an oversized answer": {service: service{status: 200, body: `{"cluster":{"name":"` + strings.Repeat("x", 300<<10) + `"}}`}, says: "the answer is longer than 262144 bytes"},
-		"no JSON":             {service: service{status: 200, body: "<html>"}, says: "deserialization failed"},
-		"no cluster in it":    {service: service{status: 200, body: "{}"}, says: "it answered without one"},
+		"a redirect":          {answer: ekstest.Answer{Status: 302}, says: "302"},
+		"an oversized answer": {answer: ekstest.Answer{Status: 200, Body: `{"cluster":{"name":"` + strings.Repeat("x", 300<<10) + `"}}`}, says: "the answer is longer than 262144 bytes"},
+		"no JSON":             {answer: ekstest.Answer{Status: 200, Body: "<html>"}, says: "deserialization failed"},
+		"no cluster in it":    {answer: ekstest.Answer{Status: 200, Body: "{}"}, says: "it answered without one"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eks := test.service.start(t)
-			_, err := eks.Describe(t.Context(), "demo")
+			server := ekstest.Start(t, test.answer)
+			_, err := api(server).Describe(t.Context(), "demo")
 			if err == nil || !strings.HasPrefix(err.Error(), "ask EKS about cluster demo: ") || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("got %v, want %s", err, test.says)
 			}
-			if len(test.service.calls) != 1 {
-				t.Errorf("%d calls", len(test.service.calls))
+			if calls := server.Calls(); len(calls) != 1 {
+				t.Errorf("%d calls", len(calls))
 			}
 		})
 	}
 }
 
 func TestAnUntrustedEndpointIsNotAsked(t *testing.T) {
-	s := &service{status: 200}
-	eks := s.start(t)
+	server := ekstest.Start(t, ekstest.Answer{Status: 200})
+	eks := api(server)
 	eks.TrustedCAs = authority(t)
 	if _, err := eks.Describe(t.Context(), "demo"); err == nil || !strings.Contains(err.Error(), "failed to verify certificate") {
 		t.Errorf("got %v", err)
@@ -190,15 +132,15 @@ func TestAnUntrustedEndpointIsNotAsked(t *testing.T) {
 	if _, err := eks.Describe(t.Context(), "demo"); err == nil || !strings.Contains(err.Error(), "is not of the form https://host") {
 		t.Errorf("got %v", err)
 	}
-	if len(s.calls) != 0 {
-		t.Errorf("%d calls", len(s.calls))
+	if calls := server.Calls(); len(calls) != 0 {
+		t.Errorf("%d calls", len(calls))
 	}
 }
 
 func TestASlowEndpointIsGivenUpWithTheCallersReason(t *testing.T) {
-	s := &service{status: 200, delay: make(chan struct{})}
-	eks := s.start(t)
-	t.Cleanup(func() { close(s.delay) })
+	never := make(chan struct{})
+	eks := api(ekstest.Start(t, ekstest.Answer{Status: 200, After: never}))
+	t.Cleanup(func() { close(never) })
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("still nothing"))
 	defer cancel()
 	if _, err := eks.Describe(ctx, "demo"); err == nil || err.Error() != "ask EKS about cluster demo: still nothing" {
