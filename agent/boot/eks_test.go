@@ -114,6 +114,32 @@ func TestAnInstanceWithoutUserDataOrTagSaysWhatItNeeds(t *testing.T) {
 	}
 }
 
+func TestWhereNothingElseIsSaidTheRegionsEKSIsAskedByTheProxy(t *testing.T) {
+	for region, want := range map[string]string{
+		"us-west-2":  "CONNECT eks.us-west-2.amazonaws.com:443",
+		"cn-north-1": "CONNECT eks.cn-north-1.amazonaws.com.cn:443",
+	} {
+		t.Run(region, func(t *testing.T) {
+			w := newWorld(t)
+			asked := make(chan string, 10)
+			proxy := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
+				asked <- r.Method + " " + r.Host
+				http.Error(out, "", http.StatusForbidden)
+			}))
+			t.Cleanup(proxy.Close)
+			w.metadata.Set("dynamic/instance-identity/document", fmt.Sprintf(`{"instanceId":"i-0","instanceType":"t3.medium","region":%q,"availabilityZone":"a","privateIp":"10.0.1.5"}`, region))
+			w.metadata.Set("user-data", fmt.Sprintf("apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {cluster: {name: demo}, instance: {environment: {default: {HTTPS_PROXY: %q}}}}\n", proxy.URL))
+			w.at("configuration (try 1 failed", func() { w.metadata.Set("user-data", w.userData("")) })
+			if got := phase(t, w.mustJoin(), "configuration"); got.Attempts != 2 || got.LastError != "ask EKS about cluster demo: Forbidden" {
+				t.Errorf("got %+v", got)
+			}
+			if got := <-asked; got != want || len(asked) != 0 {
+				t.Errorf("the proxy was asked for %s and %d more, want %s", got, len(asked), want)
+			}
+		})
+	}
+}
+
 // amazon makes the world's cluster one of Amazon EKS: its API server has a name below
 // theirs, which leads to the server here through a proxy.
 func (w *world) amazon() *ekstest.Server {
@@ -125,7 +151,7 @@ func (w *world) amazon() *ekstest.Server {
 			http.Error(out, "", http.StatusBadGateway)
 			return
 		}
-		server, err := net.Dial("tcp", strings.TrimPrefix(w.server.URL, "https://"))
+		server, err := new(net.Dialer).DialContext(w.t.Context(), "tcp", strings.TrimPrefix(w.server.URL, "https://"))
 		if err != nil {
 			w.t.Error(err)
 			return
