@@ -2,10 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/ovenbird-dev/ovenbird/agent/apiserver/apiservertest"
+	"github.com/ovenbird-dev/ovenbird/agent/discover"
+	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/imds/imdstest"
 	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 )
@@ -73,5 +80,48 @@ func TestNoTokenIsMadeForWhoAsksWrongly(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), says) || stdout != "" {
 			t.Errorf("got %q, %v; want %s", stdout, err, says)
 		}
+	}
+}
+
+// TestMain lets the test's program stand for the agent, as kubelet runs it.
+func TestMain(m *testing.M) {
+	if os.Getenv("RUN_AS_AGENT") == "" {
+		os.Exit(m.Run())
+	}
+	main()
+}
+
+func TestKubeletsClientRunsTheAgentForItsToken(t *testing.T) {
+	metadata := imdstest.Start(t, map[string]string{
+		"meta-data/iam/security-credentials/":              "ovenbird-node",
+		"meta-data/iam/security-credentials/ovenbird-node": `{"Code":"Success","Type":"AWS-HMAC","AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"the-secret-key","Token":"the-session-token","Expiration":"2099-01-01T00:00:00Z"}`,
+	})
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.URL)
+	t.Setenv("RUN_AS_AGENT", "1")
+	server := apiservertest.Start(t)
+	shown := ""
+	server.Token = func(token string) string {
+		shown = token
+		return "system:node:a"
+	}
+	kubeconfig := identity.TokenKubeconfig(discover.Cluster{Name: "demo", Endpoint: server.URL, CA: server.CA}, "us-west-2", "https://sts.us-west-2.amazonaws.com/")
+	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.ExecProvider.Command, err = os.Executable(); err != nil {
+		t.Fatal(err)
+	}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := client.Get(server.URL + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if _, err := ststoken.Parse(shown, "sts.us-west-2.amazonaws.com", time.Now()); err != nil || response.StatusCode != 200 {
+		t.Errorf("the API server answered %d, of the token it is said: %v", response.StatusCode, err)
 	}
 }
