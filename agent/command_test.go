@@ -160,6 +160,41 @@ func TestConfigCheckSaysWhatTheNodeWouldJoin(t *testing.T) {
 	}
 }
 
+func TestConfigCheckSaysWhatIsLeftToDiscovery(t *testing.T) {
+	for cluster, want := range map[string]string{
+		"{name: demo}": "no problems; the node asks EKS where cluster demo is\n",
+		"{}":           "no problems; the node takes its cluster's name from its tags (ovenbird.dev-cluster, eks:cluster-name) and asks EKS where that is\n",
+	} {
+		file := filepath.Join(t.TempDir(), "user-data")
+		if err := os.WriteFile(file, []byte("apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {cluster: "+cluster+"}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		stdout, _, err := run(configCommand(), "check", file)
+		if err != nil || stdout != file+": "+want {
+			t.Errorf("got %q, %v", stdout, err)
+		}
+		if _, _, err := run(initCommand(), "--root", t.TempDir(), "--user-data", file); err == nil || !strings.Contains(err.Error(), "spec.cluster.cidr: missing") {
+			t.Errorf("init --root: %v", err)
+		}
+	}
+}
+
+func TestIdentityIsOneOfThree(t *testing.T) {
+	const good = "testdata/cases/plain/user-data"
+	root := t.TempDir()
+	if _, _, err := run(initCommand(), "--root", root, "--user-data", good, "--identity", "token"); err != nil {
+		t.Fatal(err)
+	}
+	kubeconfig, err := os.ReadFile(filepath.Join(root, "var/lib/kubelet/kubeconfig"))
+	if err != nil || !strings.Contains(string(kubeconfig), "command: /usr/bin/ovenbird-agent") {
+		t.Errorf("got %s, %v", kubeconfig, err)
+	}
+	_, _, err = run(initCommand(), "--root", t.TempDir(), "--user-data", good, "--identity", "password")
+	if err == nil || err.Error() != `--identity: "password" is none of auto, certificate, token` {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestStatusIsATableOrJSON(t *testing.T) {
 	root := rootfs.Root(t.TempDir())
 	if _, _, err := run(statusCommand(), "--root", string(root)); err == nil || !strings.HasPrefix(err.Error(), "no status yet") {

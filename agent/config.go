@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
 )
@@ -49,7 +50,7 @@ at boot, and prints one line for each problem. It exits with 1 if there is any.`
 		}
 		err = output.Print(cmd.OutOrStdout(), result, func(w io.Writer) error {
 			if len(result.Problems) == 0 { // else they are told as the error
-				fmt.Fprintf(w, "%s: no problems; the node joins cluster %s at %s\n", result.File, result.Cluster, result.Endpoint)
+				fmt.Fprintf(w, "%s: no problems; %s\n", result.File, whatFollows(result))
 			}
 			return nil
 		})
@@ -67,7 +68,12 @@ func check(path string) (checkResult, error) {
 	if path == "-" {
 		result.File = "standard input"
 	}
-	userData, cluster, err := boot.ReadUserData(data)
+	userData, err := nodeconfig.Parse(data)
+	cluster := exampleCluster()
+	known := discover.SaysWhere(userData.Spec.Cluster)
+	if err == nil && known {
+		cluster, err = discover.FromNodeConfig(userData.Spec.Cluster)
+	}
 	var problems nodeconfig.Problems
 	switch {
 	case errors.As(err, &problems):
@@ -84,9 +90,23 @@ func check(path string) (checkResult, error) {
 		result.Problems = append(result.Problems, err.Error())
 		return result, nil
 	}
-	result.Cluster, result.Endpoint = cluster.Name, cluster.Endpoint
+	result.Cluster = userData.Spec.Cluster.Name
+	if known {
+		result.Endpoint = cluster.Endpoint
+	}
 	result.Warnings = append(result.Warnings, userData.Warnings...)
 	return result, nil
+}
+
+// whatFollows says which cluster the node joins, as far as user-data tells.
+func whatFollows(result checkResult) string {
+	switch {
+	case result.Endpoint != "":
+		return fmt.Sprintf("the node joins cluster %s at %s", result.Cluster, result.Endpoint)
+	case result.Cluster != "":
+		return fmt.Sprintf("the node asks EKS where cluster %s is", result.Cluster)
+	}
+	return fmt.Sprintf("the node takes its cluster's name from its tags (%s) and asks EKS where that is", strings.Join(discover.NameTags, ", "))
 }
 
 // failureOf makes one line of each problem.

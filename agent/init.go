@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/systemd"
@@ -22,7 +23,7 @@ import (
 )
 
 func initCommand() *cobra.Command {
-	var root, userData, metadata string
+	var root, userData, metadata, identityFlag string
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make this instance a Ready node",
@@ -37,17 +38,23 @@ and needs no EC2.`,
 	cmd.Flags().StringVar(&root, "root", "", "write the node's files under this directory and start nothing")
 	cmd.Flags().StringVar(&userData, "user-data", "", "with --root: the user-data to read")
 	cmd.Flags().StringVar(&metadata, "metadata", "", "with --root: facts about the instance in JSON or YAML (default: those of an example)")
+	cmd.Flags().StringVar(&identityFlag, "identity", string(identity.Auto),
+		"by what the node proves who it is: certificate, token, or auto: a token to Amazon EKS, which signs no certificates, else a certificate")
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		kind, err := identity.ParseKind(identityFlag)
+		if err != nil {
+			return cli.Usage(fmt.Errorf("--identity: %w", err))
+		}
 		switch {
 		case root == "" && (userData != "" || metadata != ""):
 			return cli.Usage(errors.New("--user-data and --metadata go with --root: without it they come from instance metadata"))
 		case root == "":
-			return join(cmd)
+			return join(cmd, kind)
 		case userData == "":
 			return cli.Usage(errors.New("--root needs --user-data FILE"))
 		}
-		files, err := render(rootfs.Root(root), userData, metadata, cmd.ErrOrStderr())
+		files, err := render(rootfs.Root(root), userData, metadata, kind, cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -61,7 +68,7 @@ and needs no EC2.`,
 	return cmd
 }
 
-func join(cmd *cobra.Command) error {
+func join(cmd *cobra.Command, kind identity.Kind) error {
 	if os.Geteuid() != 0 {
 		return errors.New("init changes this machine, so it must run as root (--root DIR only writes the files under DIR)")
 	}
@@ -87,6 +94,7 @@ func join(cmd *cobra.Command) error {
 		Random:    rand.Float64, //nolint:gosec // jitter is no secret
 		CPUs:      runtime.NumCPU(),
 		MemoryMiB: int(machine.Totalram * uint64(machine.Unit) >> 20), //nolint:gosec // far below the limit
+		Identity:  kind,
 		BootID:    strings.TrimSpace(string(bootID)),
 		Environ:   os.Environ(),
 		Release:   cli.BuildVersion().Release,

@@ -15,10 +15,11 @@ func main() {
 		Use:   "ovenbird-agent",
 		Short: "Join an EC2 instance to its Kubernetes cluster",
 		Long: `ovenbird-agent makes an EC2 instance a Kubernetes node: it reads the NodeConfig in the
-instance's user-data (node.eks.aws/v1alpha1), gets the node a certificate, configures and
+instance's user-data (node.eks.aws/v1alpha1), finds the cluster, gets the node a certificate
+where the cluster signs one, configures and
 starts containerd and kubelet, and waits until the Node is Ready. It retries whatever
 fails for as long as it takes.`,
 	}
-	root.AddCommand(initCommand(), statusCommand(), timelineCommand(), doctorCommand(thisMachine), configCommand())
+	root.AddCommand(initCommand(), statusCommand(), timelineCommand(), doctorCommand(thisMachine), configCommand(), tokenCommand())
 	os.Exit(cli.Run(root))
 }

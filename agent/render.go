@@ -12,6 +12,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/discover"
+	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/image"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
@@ -25,13 +27,16 @@ type facts struct {
 }
 
 // render writes the files of a node under root and returns their paths.
-func render(root rootfs.Root, userDataPath, metadataPath string, notes io.Writer) ([]string, error) {
+func render(root rootfs.Root, userDataPath, metadataPath string, kind identity.Kind, notes io.Writer) ([]string, error) {
 	data, err := readBounded(userDataPath)
 	if err != nil {
 		return nil, err
 	}
-	f := boot.Facts{}
+	f := boot.Facts{Identity: kind}
 	if f.UserData, f.Cluster, err = boot.ReadUserData(data); err != nil {
+		if f.UserData.Spec.Cluster.Name != "" && !discover.SaysWhere(f.UserData.Spec.Cluster) {
+			err = fmt.Errorf("%w (on an instance, the agent asks EKS; here nobody is called)", err)
+		}
 		return nil, fmt.Errorf("%s: %w", userDataPath, err)
 	}
 	for _, warning := range f.UserData.Warnings {
@@ -95,13 +100,17 @@ func readFacts(path string, notes io.Writer) (facts, error) {
 // exampleMemoryMiB is about what the kernel leaves of a t3.medium's 4 GiB.
 const exampleMemoryMiB = 3900
 
-// exampleInstance and exampleImage stand for what is not known away from an instance.
+// exampleInstance, exampleCluster and exampleImage stand for what is not known away from an instance.
 func exampleInstance() imds.Instance {
 	return imds.Instance{
 		ID: "i-0123456789abcdef0", Type: "t3.medium", Region: "us-west-2", AvailabilityZone: "us-west-2a",
 		PrivateDNSName: "ip-10-0-0-10.us-west-2.compute.internal",
 		PrivateIPv4:    netip.MustParseAddr("10.0.0.10"), IPv6: netip.MustParseAddr("2001:db8::10"),
 	}
+}
+
+func exampleCluster() discover.Cluster {
+	return discover.Cluster{Name: "example", Endpoint: "https://10.0.0.10", ServiceCIDR: netip.MustParsePrefix("172.20.0.0/16")}
 }
 
 func exampleImage() image.Release {

@@ -32,8 +32,9 @@ type Config struct {
 	Proxy     func(*http.Request) (*url.URL, error)     // nil: none
 	Wrap      func(http.RoundTripper) http.RoundTripper // what every request goes through; nil: nothing
 
-	// Who calls: a bearer token or a certificate with its key, in PEM.
-	BearerToken string
+	// Who calls: the bearer token that Token returns for each request, or a certificate
+	// with its key, in PEM.
+	Token       func(context.Context) (string, error)
 	Certificate []byte
 	Key         []byte
 }
@@ -54,7 +55,6 @@ func New(config Config) (*Client, error) {
 	}
 	base := rest.Config{
 		Host:           config.Endpoint,
-		BearerToken:    config.BearerToken,
 		UserAgent:      config.UserAgent,
 		Proxy:          config.Proxy,
 		WrapTransport:  config.Wrap,
@@ -67,6 +67,9 @@ func New(config Config) (*Client, error) {
 			ContentType:          runtime.ContentTypeJSON,
 			NegotiatedSerializer: serializer.NewCodecFactory(scheme).WithoutConversion(),
 		},
+	}
+	if config.Token != nil {
+		base.Wrap(func(next http.RoundTripper) http.RoundTripper { return bearer{config.Token, next} })
 	}
 	httpClient, err := rest.HTTPClientFor(&base)
 	if err != nil {
@@ -89,6 +92,22 @@ func New(config Config) (*Client, error) {
 		}
 	}
 	return client, nil
+}
+
+// bearer shows a token with each request.
+type bearer struct {
+	token func(context.Context) (string, error)
+	next  http.RoundTripper
+}
+
+func (b bearer) RoundTrip(request *http.Request) (*http.Response, error) {
+	token, err := b.token(request.Context())
+	if err != nil {
+		return nil, err
+	}
+	request = request.Clone(request.Context())
+	request.Header.Set("Authorization", "Bearer "+token)
+	return b.next.RoundTrip(request)
 }
 
 // ErrUnauthorized means that the API server does not take the caller for who it says it is.

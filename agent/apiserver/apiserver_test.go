@@ -31,7 +31,7 @@ func start(t *testing.T) (*apiservertest.Server, *apiserver.Client) {
 		}
 		return ""
 	}
-	return server, client(t, server, apiserver.Config{BearerToken: "good"})
+	return server, client(t, server, apiserver.Config{Token: always("good")})
 }
 
 func client(t *testing.T, server *apiservertest.Server, config apiserver.Config) *apiserver.Client {
@@ -143,7 +143,7 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 func TestAStrangerIsUnauthorized(t *testing.T) {
 	server, _ := start(t)
 	csr, _ := request(t)
-	_, err := client(t, server, apiserver.Config{BearerToken: "bad-secret"}).SignNodeCertificate(t.Context(), "r", csr)
+	_, err := client(t, server, apiserver.Config{Token: always("bad-secret")}).SignNodeCertificate(t.Context(), "r", csr)
 	if !errors.Is(err, apiserver.ErrUnauthorized) || strings.Contains(err.Error(), "bad-secret") {
 		t.Errorf("got %v", err)
 	}
@@ -163,7 +163,7 @@ func TestReadyIsWhatTheServerSays(t *testing.T) {
 func TestAServerOfAnotherAuthorityIsNotTalkedTo(t *testing.T) {
 	server, _ := start(t)
 	other := apiservertest.Start(t)
-	c, err := apiserver.New(apiserver.Config{Endpoint: server.URL, CA: other.CA, BearerToken: "good"})
+	c, err := apiserver.New(apiserver.Config{Endpoint: server.URL, CA: other.CA, Token: always("good")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,4 +197,8 @@ func TestANodeIsWatchedUntilItIsAsWanted(t *testing.T) {
 	if _, err := byCertificate.AwaitNode(t.Context(), "b", nil); err == nil || !strings.Contains(err.Error(), "watch Node b: ") {
 		t.Errorf("another node's: %v", err)
 	}
+}
+
+func always(token string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) { return token, nil }
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/net/http/httpproxy"
 
+	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 )
 
@@ -42,10 +43,20 @@ func (e environment) stsEndpoint(region string) string {
 	if endpoint := e.first("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"); endpoint != "" {
 		return endpoint
 	}
-	if strings.HasPrefix(region, "cn-") {
-		return "https://sts." + region + ".amazonaws.com.cn/"
+	return "https://sts." + region + "." + discover.DNSSuffix(region) + "/"
+}
+
+// eksEndpoint returns where the EKS API is, by the same variables.
+func (e environment) eksEndpoint(region string) string {
+	if endpoint := e.first("AWS_ENDPOINT_URL_EKS", "AWS_ENDPOINT_URL"); endpoint != "" {
+		return endpoint
 	}
-	return "https://sts." + region + ".amazonaws.com/"
+	return "https://eks." + region + "." + discover.DNSSuffix(region)
+}
+
+// STSEndpoint returns where a token made with this environment should be verified.
+func STSEndpoint(environ []string, region string) string {
+	return newEnvironment(environ, nil).stsEndpoint(region)
 }
 
 // Proxy says through which proxy a request goes; nil is none.

@@ -24,9 +24,11 @@ type Facts struct {
 	MemoryMiB int
 	UserData  nodeconfig.UserData
 	Cluster   discover.Cluster
+	Identity  identity.Kind
+	Environ   []string // "NAME=value", the agent's own
 }
 
-// ReadUserData reads user-data and finds the cluster that it names.
+// ReadUserData reads user-data that says where its cluster is.
 func ReadUserData(data []byte) (nodeconfig.UserData, discover.Cluster, error) {
 	userData, err := nodeconfig.Parse(data)
 	if err != nil {
@@ -52,6 +54,30 @@ const trustedPath = "/etc/ssl/certs/ovenbird-user-data.pem"
 // NodeName returns what the node is called: what EC2 calls the instance.
 func (f Facts) NodeName() string { return f.Instance.PrivateDNSName }
 
+// kind is by what this node proves who it is.
+func (f Facts) kind() identity.Kind { return f.Identity.For(f.Cluster) }
+
+func (f Facts) environment() environment {
+	return newEnvironment(f.Environ, f.UserData.Spec.Instance.Environment)
+}
+
+// stsEndpoint returns where the verifier of the node's tokens asks. Amazon EKS takes none
+// for another STS than the region's own, whatever the environment says about calls.
+func (f Facts) stsEndpoint() string {
+	if f.Cluster.IsAmazonEKS() {
+		return environment{}.stsEndpoint(f.Instance.Region)
+	}
+	return f.environment().stsEndpoint(f.Instance.Region)
+}
+
+// kubeconfig is kubelet's.
+func (f Facts) kubeconfig() rootfs.File {
+	if f.kind() == identity.Token {
+		return identity.TokenKubeconfig(f.Cluster, f.Instance.Region, f.stsEndpoint())
+	}
+	return identity.Kubeconfig(f.Cluster)
+}
+
 // Files returns the files of a node with these facts. The keys, the certificate and the
 // pod network come later, from the cluster.
 func (f Facts) Files() (Files, error) {
@@ -69,7 +95,7 @@ func (f Facts) Files() (Files, error) {
 	files := Files{
 		Environment: append(systemd.EnvironmentFiles(spec.Instance.Environment),
 			rootfs.File{Path: trustedPath, Data: f.UserData.TrustedCAs}),
-		Kubeconfig: []rootfs.File{identity.Kubeconfig(f.Cluster)},
+		Kubeconfig: []rootfs.File{f.kubeconfig()},
 	}
 	files.Containerd, err = containerd.Files(containerd.Input{
 		PauseImage:  f.Image.PauseImage,
@@ -95,6 +121,8 @@ func (f Facts) Files() (Files, error) {
 		UserFlags:    spec.Kubelet.Flags,
 
 		MaxPodsExpression: spec.Kubelet.MaxPodsExpression,
+		Tokens:            f.kind() == identity.Token,
+		CloudController:   f.Cluster.IsAmazonEKS(),
 	})
 	return files, err
 }

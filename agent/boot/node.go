@@ -16,10 +16,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
+	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/image"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/network"
+	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/traffic"
 	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
@@ -34,6 +36,7 @@ type Options struct {
 	Clock    Clock
 	Random   func() float64 // in [0, 1)
 	CPUs     int
+	Identity identity.Kind
 	// MemoryMiB is the machine's MemTotal.
 	MemoryMiB int
 	BootID    string   // of the running kernel, as kubelet reports it
@@ -74,7 +77,8 @@ type node struct {
 	facts  Facts
 	env    environment
 	files  Files
-	pair   identity.Pair
+	pair   identity.Pair // none when the node shows tokens
+	tokens *identity.Tokens
 	client *apiserver.Client
 }
 
@@ -82,7 +86,7 @@ func (n *node) phases() []Phase {
 	return []Phase{
 		// The service is the instance's own and comes with the network: ask often.
 		{Name: "metadata", Attempt: 15 * time.Second, Longest: time.Second, Run: n.readMetadata},
-		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 15 * time.Second, Run: n.readConfiguration},
+		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 30 * time.Second, Run: n.readConfiguration},
 		{Name: "files", Needs: []string{"configuration"}, Attempt: time.Minute, Run: n.writeFiles},
 		// containerd and the certificate take longest, so they go side by side.
 		{Name: "containerd", Needs: []string{"files"}, Attempt: 3 * time.Minute, Run: n.startUnit(containerdUnit)},
@@ -105,19 +109,26 @@ func (n *node) readMetadata(ctx context.Context, _ func(string)) error {
 	return nil
 }
 
-func (n *node) readConfiguration(ctx context.Context, _ func(string)) error {
+func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	data, err := n.Metadata.UserData(ctx)
 	if err != nil {
 		return err
 	}
-	if n.facts.UserData, n.facts.Cluster, err = ReadUserData(data); err != nil {
-		return fmt.Errorf("user-data: %w", err)
+	n.facts.UserData = nodeconfig.UserData{}
+	if data != nil { // an instance without any can have a tag that names its cluster
+		if n.facts.UserData, err = nodeconfig.Parse(data); err != nil {
+			return fmt.Errorf("user-data: %w", err)
+		}
+	}
+	n.facts.CPUs, n.facts.MemoryMiB = n.CPUs, n.MemoryMiB
+	n.facts.Identity, n.facts.Environ = n.Identity, n.Environ
+	n.env = n.facts.environment()
+	if n.facts.Cluster, err = n.discover(ctx, tell); err != nil {
+		return err
 	}
 	if n.facts.Image, err = image.Read(n.Root); err != nil {
 		return err
 	}
-	n.facts.CPUs, n.facts.MemoryMiB = n.CPUs, n.MemoryMiB
-	n.env = newEnvironment(n.Environ, n.facts.UserData.Spec.Instance.Environment)
 	n.runner.describe(func(s *Status) {
 		s.Cluster, s.Warnings = n.facts.Cluster.Name, n.facts.UserData.Warnings
 	})
@@ -125,6 +136,31 @@ func (n *node) readConfiguration(ctx context.Context, _ func(string)) error {
 		n.Log.Warn("user-data", zap.String("warning", warning))
 	}
 	return nil
+}
+
+// discover finds the cluster, with as few AWS calls as the NodeConfig allows.
+func (n *node) discover(ctx context.Context, tell func(string)) (discover.Cluster, error) {
+	region := n.facts.Instance.Region
+	eks := discover.EKS{
+		Region:      region,
+		Endpoint:    n.env.eksEndpoint(region),
+		Credentials: n.Metadata.Credentials(),
+		TrustedCAs:  n.facts.UserData.TrustedCAs,
+		Proxy:       n.env.proxy(),
+		Wrap:        n.Traffic.AWS.Wrap,
+	}
+	cluster, err := discover.Sources{
+		Tag: n.Metadata.Tag,
+		Describe: func(ctx context.Context, name string) (nodeconfig.Cluster, error) {
+			tell("EKS about cluster " + name)
+			return eks.Describe(ctx, name)
+		},
+	}.Cluster(ctx, n.facts.UserData.Spec.Cluster)
+	var problems nodeconfig.Problems
+	if errors.As(err, &problems) {
+		return discover.Cluster{}, fmt.Errorf("user-data: %w", err)
+	}
+	return cluster, err
 }
 
 func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
@@ -154,31 +190,32 @@ func (n *node) store() identity.Store {
 	return identity.Store{Root: n.Root, NodeName: n.facts.NodeName(), Cluster: n.facts.Cluster, Now: n.Clock.Now}
 }
 
-// identify gets the node's certificate: the one on disk or a new one.
+// identify makes the node able to say who it is: by tokens, or by its certificate, the one
+// on disk or a new one.
 func (n *node) identify(ctx context.Context, tell func(string)) error {
+	n.tokens = &identity.Tokens{
+		Signer: ststoken.Signer{
+			Credentials: n.Metadata.Credentials(),
+			Region:      n.facts.Instance.Region,
+			Endpoint:    n.facts.stsEndpoint(),
+			Now:         n.Clock.Now,
+		},
+		Cluster: n.facts.Cluster.Name,
+		Now:     n.Clock.Now,
+	}
+	if n.facts.kind() == identity.Token {
+		return n.pointKubelet()
+	}
 	store := n.store()
 	pair, err := store.Current()
 	if err == nil {
 		n.pair = pair
-		kubeconfig := identity.Kubeconfig(n.facts.Cluster) // the endpoint may be new
-		if err := n.markStale(kubeletUnit, []rootfs.File{kubeconfig}); err != nil {
-			return err
-		}
-		return n.Root.Apply(kubeconfig)
+		return n.pointKubelet() // the endpoint may be new
 	}
 	if !errors.Is(err, os.ErrNotExist) {
 		n.Log.Info("the identity on disk cannot be used", zap.Error(err))
 	}
-	token, _, err := ststoken.Signer{
-		Credentials: n.Metadata.Credentials(),
-		Region:      n.facts.Instance.Region,
-		Endpoint:    n.env.stsEndpoint(n.facts.Instance.Region),
-		Now:         n.Clock.Now,
-	}.Token(ctx, n.facts.Cluster.Name)
-	if err != nil {
-		return err
-	}
-	client, err := n.connect(apiserver.Config{BearerToken: token})
+	client, err := n.connect(apiserver.Config{Token: n.tokens.Token})
 	if err != nil {
 		return err
 	}
@@ -193,7 +230,7 @@ func (n *node) identify(ctx context.Context, tell func(string)) error {
 	case errors.As(err, &denied):
 		return errors.Join(err, store.Discard())
 	case errors.Is(err, apiserver.ErrUnauthorized):
-		return fmt.Errorf("%w (has the cluster an access entry of type EC2_LINUX for this instance's role, and the instance the tag kubernetes.io/cluster/%s?)", err, n.facts.Cluster.Name)
+		return n.unknown(err)
 	case err != nil:
 		return err
 	}
@@ -204,6 +241,23 @@ func (n *node) identify(ctx context.Context, tell func(string)) error {
 	return err
 }
 
+// pointKubelet writes kubelet's kubeconfig.
+func (n *node) pointKubelet() error {
+	kubeconfig := n.facts.kubeconfig()
+	if err := n.markStale(kubeletUnit, []rootfs.File{kubeconfig}); err != nil {
+		return err
+	}
+	return n.Root.Apply(kubeconfig)
+}
+
+// unknown says what to do when the cluster does not know who shows a token.
+func (n *node) unknown(err error) error {
+	if n.facts.Cluster.IsAmazonEKS() {
+		return fmt.Errorf("%w (has the cluster an access entry of type EC2_LINUX for this instance's role?)", err)
+	}
+	return fmt.Errorf("%w (has the cluster an access entry of type EC2_LINUX for this instance's role, and the instance the tag kubernetes.io/cluster/%s?)", err, n.facts.Cluster.Name)
+}
+
 func (n *node) connect(config apiserver.Config) (*apiserver.Client, error) {
 	config.Endpoint, config.CA = n.facts.Cluster.Endpoint, n.facts.Cluster.CA
 	config.Proxy, config.UserAgent = n.env.proxy(), "ovenbird-agent/"+n.Release
@@ -212,12 +266,20 @@ func (n *node) connect(config apiserver.Config) (*apiserver.Client, error) {
 }
 
 func (n *node) awaitAPIServer(ctx context.Context, tell func(string)) error {
-	client, err := n.connect(apiserver.Config{Certificate: n.pair.Certificate, Key: n.pair.Key})
+	config := apiserver.Config{Certificate: n.pair.Certificate, Key: n.pair.Key}
+	tokens := n.facts.kind() == identity.Token
+	if tokens {
+		config = apiserver.Config{Token: n.tokens.Token}
+	}
+	client, err := n.connect(config)
 	if err != nil {
 		return err
 	}
 	err = client.Ready(ctx)
-	if errors.Is(err, apiserver.ErrUnauthorized) {
+	switch {
+	case errors.Is(err, apiserver.ErrUnauthorized) && tokens:
+		return n.unknown(err)
+	case errors.Is(err, apiserver.ErrUnauthorized):
 		// The cluster was made anew with the same authority, say. Ask for another
 		// certificate; the next attempt uses it.
 		if err := n.store().Forget(); err != nil {
@@ -230,6 +292,9 @@ func (n *node) awaitAPIServer(ctx context.Context, tell func(string)) error {
 }
 
 func (n *node) configureNetwork(ctx context.Context, tell func(string)) error {
+	if n.facts.Cluster.IsAmazonEKS() {
+		return nil // a DaemonSet of the cluster's does it
+	}
 	var files []rootfs.File
 	tell("the Node and its pod CIDR")
 	_, err := n.client.AwaitNode(ctx, n.facts.NodeName(), func(node *corev1.Node) (bool, error) {

@@ -1,12 +1,16 @@
 // Package discover finds the cluster that the node belongs to: its endpoint, certificate
 // authority and service network. It promises that what it returns is complete and well
-// formed. For now a NodeConfig must say it all; no call is made.
+// formed, and that it costs AWS no more calls than it must: none when the NodeConfig says it
+// all, else one DescribeCluster.
 package discover
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
@@ -18,6 +22,68 @@ type Cluster struct {
 	Endpoint    string // "https://host:port", no slash at the end
 	CA          []byte // PEM
 	ServiceCIDR netip.Prefix
+}
+
+// NameTags are the tags of an instance that name its cluster, the first that is there. The
+// tag kubernetes.io/cluster/<name> cannot: EC2 shows no key with a slash in instance
+// metadata. EKS sets eks:cluster-name on the instances of its managed node groups.
+var NameTags = []string{"ovenbird.dev-cluster", "eks:cluster-name"}
+
+// Sources are who to ask for what a NodeConfig leaves out.
+type Sources struct {
+	// Tag returns the value of a tag of the instance, "" when it has none.
+	Tag func(ctx context.Context, key string) (string, error)
+	// Describe asks the EKS API, in one call.
+	Describe func(ctx context.Context, name string) (nodeconfig.Cluster, error)
+}
+
+// Cluster returns the cluster of config. An error about config itself is of type
+// nodeconfig.Problems.
+func (s Sources) Cluster(ctx context.Context, config nodeconfig.Cluster) (Cluster, error) {
+	if SaysWhere(config) {
+		return FromNodeConfig(config)
+	}
+	name := config.Name
+	if name == "" {
+		var err error
+		if name, err = s.tagged(ctx); err != nil {
+			return Cluster{}, err
+		}
+	}
+	described, err := s.Describe(ctx, name)
+	if err != nil {
+		return Cluster{}, err
+	}
+	cluster, err := FromNodeConfig(described)
+	if err != nil {
+		return Cluster{}, fmt.Errorf("EKS does not describe cluster %s as a node needs it: %v", name, err) //nolint:errorlint // no problem of the NodeConfig's
+	}
+	return cluster, nil
+}
+
+// SaysWhere tells whether cluster means to say itself where the cluster is. One that says
+// a part of it is taken at its word, so that FromNodeConfig names what is missing.
+func SaysWhere(cluster nodeconfig.Cluster) bool {
+	return cluster.APIServerEndpoint != "" || cluster.CertificateAuthority != "" || cluster.CIDR != ""
+}
+
+// tagged returns the name of the cluster that the instance's tags name.
+func (s Sources) tagged(ctx context.Context) (string, error) {
+	for _, key := range NameTags {
+		name, err := s.Tag(ctx, key)
+		if err != nil {
+			return "", err
+		}
+		if name == "" {
+			continue
+		}
+		if !nodeconfig.IsClusterName(name) {
+			return "", fmt.Errorf("the instance's tag %s is %q, which is no cluster's name", key, name)
+		}
+		return name, nil
+	}
+	return "", errors.New("nothing names the cluster: put spec.cluster.name into user-data, or give the instance the tag " +
+		NameTags[0] + " and turn on its tags in instance metadata")
 }
 
 // FromNodeConfig returns the cluster that cluster describes. Any error is of type
@@ -65,4 +131,46 @@ func (c Cluster) DNS() netip.Addr {
 		address = address.Next()
 	}
 	return address
+}
+
+// IsAmazonEKS tells whether the cluster is Amazon's own and not one of Ovenbird: nobody else
+// has a name below theirs. Amazon EKS signs no certificate for a client, and runs a cloud
+// controller and a pod network of its own.
+func (c Cluster) IsAmazonEKS() bool {
+	endpoint, err := url.Parse(c.Endpoint)
+	if err != nil {
+		return false
+	}
+	host := strings.ToLower(endpoint.Hostname())
+	for _, suffix := range suffixes {
+		// <id>.<shard>.<region>.eks.amazonaws.com
+		if strings.HasSuffix(host, ".eks."+suffix) {
+			return true
+		}
+	}
+	// <id>.eks-cluster.<region>.api.aws, of clusters with IPv6
+	return strings.Contains(host, ".eks-cluster.") &&
+		(strings.HasSuffix(host, ".api.aws") || strings.HasSuffix(host, ".api.amazonwebservices.com.cn"))
+}
+
+// suffixes are those of the host names of AWS's services, by what the regions of a
+// partition begin with (partitions.json of the AWS SDKs).
+var suffixes = map[string]string{
+	"":         "amazonaws.com",
+	"cn-":      "amazonaws.com.cn",
+	"us-iso-":  "c2s.ic.gov",
+	"us-isob-": "sc2s.sgov.gov",
+	"us-isof-": "csp.hci.ic.gov",
+	"eu-isoe-": "cloud.adc-e.uk",
+	"eusc-":    "amazonaws.eu",
+}
+
+// DNSSuffix returns that of the region's services.
+func DNSSuffix(region string) string {
+	for prefix, suffix := range suffixes {
+		if prefix != "" && strings.HasPrefix(region, prefix) {
+			return suffix
+		}
+	}
+	return suffixes[""]
 }

@@ -17,13 +17,19 @@ import (
 	"time"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
+	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 )
 
 func checkUserData(ctx context.Context, p *patient) (string, error) {
 	data, err := p.Metadata.UserData(ctx)
 	if err != nil {
 		return "", fail(metadataAdvice, "%w", err)
+	}
+	if named, err := nodeconfig.Parse(data); err == nil && !discover.SaysWhere(named.Spec.Cluster) {
+		p.userData = &named
+		return "", skipped("user-data leaves it to EKS to say where the cluster is: `ovenbird-agent status` tells what it said")
 	}
 	userData, cluster, err := boot.ReadUserData(data)
 	if err != nil {
@@ -159,6 +165,8 @@ func checkCertificate(_ context.Context, p *patient) (string, error) {
 		return "", errNoCluster
 	case p.instance == nil:
 		return "", errNoInstance
+	case p.cluster.IsAmazonEKS():
+		return "", skipped("nodes of Amazon EKS have none: they show tokens")
 	}
 	const advice = "`ovenbird-agent status` says why the node has no certificate that it can use. Then `systemctl restart ovenbird-agent` asks for one."
 	name := boot.Facts{Instance: *p.instance}.NodeName()

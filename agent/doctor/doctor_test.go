@@ -144,7 +144,7 @@ func (m *machine) join() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	client, err := apiserver.New(apiserver.Config{Endpoint: m.server.URL, CA: m.server.CA, BearerToken: "x"})
+	client, err := apiserver.New(apiserver.Config{Endpoint: m.server.URL, CA: m.server.CA, Token: func(context.Context) (string, error) { return "x", nil }})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -171,6 +171,15 @@ func TestAHealthyNodePassesEveryCheckInOrder(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if _, failed := report.FirstFailure(); failed || !report.Healthy {
+		t.Errorf("got %+v", report)
+	}
+}
+
+func TestUserDataThatNamesTheClusterAloneIsNotAFailure(t *testing.T) {
+	m := newMachine(t)
+	m.metadata.Set("user-data", "apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {cluster: {name: demo}}\n")
+	report := doctor.Examine(t.Context(), m.Machine)
+	if first := report.Findings[0]; first.Verdict != doctor.Skipped || !strings.Contains(first.Found, "ovenbird-agent status") || !report.Healthy {
 		t.Errorf("got %+v", report)
 	}
 }

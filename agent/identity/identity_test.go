@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io/fs"
 	"math/big"
 	"os"
@@ -18,11 +20,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 )
 
 const node = "ip-10-0-1-5.us-west-2.compute.internal"
@@ -275,5 +279,48 @@ func TestAKillAtAnyWriteConverges(t *testing.T) {
 		if got, err := store.Current(); err != nil || !slices.Equal(got.Certificate, pair.Certificate) {
 			t.Errorf("after a kill before %s: %v", gone, err)
 		}
+	}
+}
+
+func TestKubeletLoadsAKubeconfigWithTokens(t *testing.T) {
+	file := identity.TokenKubeconfig(discover.Cluster{Name: "123", Endpoint: "https://host", CA: newAuthority(t).pem}, "us-west-2", "https://sts.us-west-2.amazonaws.com/")
+	got, err := clientcmd.Load(file.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := got.AuthInfos[got.Contexts[got.CurrentContext].AuthInfo]
+	if user.ClientCertificate != "" || user.Exec == nil || user.Exec.Command != "/usr/bin/ovenbird-agent" || user.Exec.InteractiveMode != "Never" || user.Exec.APIVersion != "client.authentication.k8s.io/v1" ||
+		!slices.Equal(user.Exec.Args, []string{"token", "--cluster", "123", "--region", "us-west-2", "--sts-endpoint", "https://sts.us-west-2.amazonaws.com/"}) {
+		t.Errorf("got %+v", user.Exec)
+	}
+}
+
+func TestATokenIsUsedUntilItIsAboutToEnd(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return at }
+	asked := 0
+	tokens := identity.Tokens{Cluster: "demo", Now: clock, Signer: ststoken.Signer{
+		Region: "us-west-2", Now: clock,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			if asked++; asked == 3 {
+				return aws.Credentials{}, errors.New("no credentials")
+			}
+			return aws.Credentials{AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: "secret"}, nil
+		}),
+	}}
+	seen := map[string]bool{}
+	for _, step := range []struct {
+		after  time.Duration
+		tokens int
+	}{{0, 1}, {13 * time.Minute, 1}, {time.Minute, 2}, {13 * time.Minute, 2}} {
+		at = at.Add(step.after)
+		token, err := tokens.Token(t.Context())
+		if seen[token] = true; err != nil || len(seen) != step.tokens {
+			t.Errorf("after %s more: %d tokens, %v; want %d", step.after, len(seen), err, step.tokens)
+		}
+	}
+	at = at.Add(time.Hour)
+	if token, err := tokens.Token(t.Context()); err == nil || token != "" {
+		t.Errorf("got %q without credentials", token)
 	}
 }

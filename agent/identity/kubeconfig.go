@@ -16,9 +16,38 @@ import (
 // KubeconfigPath is where kubelet looks for its kubeconfig.
 const KubeconfigPath = "/var/lib/kubelet/kubeconfig"
 
+// agentPath is where the image has the agent.
+const agentPath = "/usr/bin/ovenbird-agent"
+
 // Kubeconfig returns kubelet's kubeconfig for cluster. It holds no secret: the key is
 // where kubelet renews it.
 func Kubeconfig(cluster discover.Cluster) rootfs.File {
+	return kubeconfig(cluster, fmt.Sprintf(`    client-certificate: %[1]s
+    client-key: %[1]s
+`, currentPath))
+}
+
+// TokenKubeconfig returns kubelet's kubeconfig for cluster when it shows tokens: the agent
+// makes each, for the STS of region at stsEndpoint. It says both, so that kubelet's tokens
+// are the agent's own and need no environment.
+func TokenKubeconfig(cluster discover.Cluster, region, stsEndpoint string) rootfs.File {
+	return kubeconfig(cluster, fmt.Sprintf(`    exec:
+      apiVersion: client.authentication.k8s.io/v1
+      command: %s
+      args:
+      - token
+      - --cluster
+      - %q
+      - --region
+      - %q
+      - --sts-endpoint
+      - %q
+      interactiveMode: Never
+      provideClusterInfo: false
+`, agentPath, cluster.Name, region, stsEndpoint))
+}
+
+func kubeconfig(cluster discover.Cluster, user string) rootfs.File {
 	return rootfs.File{Path: KubeconfigPath, Mode: 0o600, Data: fmt.Appendf(nil, `apiVersion: v1
 kind: Config
 clusters:
@@ -29,15 +58,13 @@ clusters:
 users:
 - name: kubelet
   user:
-    client-certificate: %[4]s
-    client-key: %[4]s
-contexts:
+%[4]scontexts:
 - name: kubelet
   context:
     cluster: %[1]q
     user: kubelet
 current-context: kubelet
-`, cluster.Name, cluster.Endpoint, base64.StdEncoding.EncodeToString(cluster.CA), currentPath)}
+`, cluster.Name, cluster.Endpoint, base64.StdEncoding.EncodeToString(cluster.CA), user)}
 }
 
 // ofThisCluster reads from the kubeconfig which cluster the identity on disk is for.

@@ -134,6 +134,16 @@ func (c *Client) UserData(ctx context.Context) ([]byte, error) {
 	return read("user-data", output.Content)
 }
 
+// Tag returns the value of the instance's tag key, "" when there is none or the instance
+// does not show its tags in its metadata.
+func (c *Client) Tag(ctx context.Context, key string) (string, error) {
+	value, err := get(ctx, c.session(), "tags/instance/"+key)
+	if errors.Is(err, errNotThere) {
+		return "", nil
+	}
+	return value, err
+}
+
 // Credentials returns the credentials of the instance's role, fetched anew when they
 // are about to expire.
 func (c *Client) Credentials() aws.CredentialsProvider {

@@ -122,3 +122,16 @@ func TestCredentialsAreTheRoles(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
+
+func TestATagThatIsNotThereIsEmpty(t *testing.T) {
+	client, server := start(t, map[string]string{"meta-data/tags/instance/eks:cluster-name": "demo\n"})
+	for key, want := range map[string]string{"eks:cluster-name": "demo", "ovenbird.dev-cluster": ""} {
+		if got, err := client.Tag(t.Context(), key); err != nil || got != want {
+			t.Errorf("%s: got %q, %v", key, got, err)
+		}
+	}
+	server.Drop(10)
+	if _, err := client.Tag(t.Context(), "eks:cluster-name"); err == nil {
+		t.Error("a service that does not answer has no tags")
+	}
+}

@@ -107,10 +107,11 @@ func newConfig(in Input, minor minor, maxPods int) config {
 		ProtectKernelDefaults: true,
 		ProviderID:            in.ProviderID,
 		ResolverConfig:        resolvConf,
-		RotateCertificates:    true,
-		ServerTLSBootstrap:    true,
-		SystemReserved:        systemReserved(),
-		SystemReservedCgroup:  "/system",
+		// With it, kubelet drops the exec plugin of its kubeconfig (buildKubeletClientConfig).
+		RotateCertificates:   !in.Tokens,
+		ServerTLSBootstrap:   true,
+		SystemReserved:       systemReserved(),
+		SystemReservedCgroup: "/system",
 		// Perfect forward secrecy and authenticated encryption only.
 		TLSCipherSuites: []string{
 			"TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",

@@ -26,8 +26,12 @@ type Input struct {
 	MemoryMiB    int    // of the machine, less what the kernel took for itself; 0: not known
 	ClusterCA    []byte // PEM
 	ClusterDNS   netip.Addr
-	UserConfig   map[string]any // spec.kubelet.config
-	UserFlags    []string       // spec.kubelet.flags
+	// Tokens: kubelet shows tokens of an exec plugin and has no certificate to renew.
+	Tokens bool
+	// CloudController: one runs in the cluster and finishes the Node.
+	CloudController bool
+	UserConfig      map[string]any // spec.kubelet.config
+	UserFlags       []string       // spec.kubelet.flags
 	// MaxPodsExpression is spec.kubelet.maxPodsExpression.
 	MaxPodsExpression string
 }
@@ -64,22 +68,26 @@ func Files(in Input) ([]rootfs.File, error) {
 	}, nil
 }
 
-// flags returns kubelet's flags, the user's last, so that they win. There is no
-// --cloud-provider: its taint would stay for ever on a cluster without a cloud controller.
-// So the node itself says what a cloud controller would say about it.
+// flags returns kubelet's flags, the user's last, so that they win. The taint that comes
+// with --cloud-provider would stay for ever on a cluster without a cloud controller, so the
+// node itself says what one would say about it.
 func flags(in Input) []string {
-	flags := []string{
-		"--config=" + configPath,
-		"--hostname-override=" + in.NodeName,
-		"--kubeconfig=" + kubeconfigPath,
-		"--node-ip=" + in.NodeIP.String(),
-		"--node-labels=" + strings.Join([]string{
+	var flags []string
+	if in.CloudController {
+		flags = append(flags, "--cloud-provider=external")
+	}
+	flags = append(flags,
+		"--config="+configPath,
+		"--hostname-override="+in.NodeName,
+		"--kubeconfig="+kubeconfigPath,
+		"--node-ip="+in.NodeIP.String(),
+		"--node-labels="+strings.Join([]string{
 			"node.kubernetes.io/instance-type=" + in.InstanceType,
 			"topology.kubernetes.io/region=" + in.Region,
 			"topology.kubernetes.io/zone=" + in.Zone,
 		}, ","),
 		"--runtime-cgroups=/runtime.slice/containerd.service",
-	}
+	)
 	if len(in.UserConfig) > 0 {
 		flags = append(flags, "--config-dir="+dropInDir)
 	}

@@ -31,11 +31,12 @@ func TestFilesAreTheGoldenOnes(t *testing.T) {
 			in.UserConfig = map[string]any{"maxPods": int64(50), "clusterDNS": []any{"169.254.20.10"}, "evictionHard": map[string]any{"memory.available": "5%"}}
 			in.UserFlags = []string{"--node-labels=team=a,tier=b", `--register-with-taints=a="b":NoSchedule`}
 		},
-		"1.33": func(in *Input) { in.Minor = 33 },
-		"1.34": func(in *Input) { in.Minor = 34 },
-		"1.35": func(in *Input) { in.Minor = 35 },
-		"1.36": func(in *Input) { in.Minor = 36 },
-		"1.37": func(in *Input) { in.Minor = 37 },
+		"amazon": func(in *Input) { in.Tokens, in.CloudController = true, true },
+		"1.33":   func(in *Input) { in.Minor = 33 },
+		"1.34":   func(in *Input) { in.Minor = 34 },
+		"1.35":   func(in *Input) { in.Minor = 35 },
+		"1.36":   func(in *Input) { in.Minor = 36 },
+		"1.37":   func(in *Input) { in.Minor = 37 },
 		"ipv6": func(in *Input) {
 			in.NodeIP, in.ClusterDNS = netip.MustParseAddr("2600:1f14::7"), netip.MustParseAddr("fd12:3456::a")
 		},

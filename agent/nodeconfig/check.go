@@ -26,6 +26,9 @@ const (
 
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
+// IsClusterName tells whether name can be a cluster's.
+func IsClusterName(name string) bool { return matches(clusterName, name) }
+
 // checker collects what is wrong with one document.
 type checker struct {
 	part     part
@@ -56,7 +59,7 @@ func (p part) check(config Config) (Problems, []string) {
 }
 
 func (c *checker) cluster(cluster Cluster) {
-	if cluster.Name != "" && !matches(clusterName, cluster.Name) {
+	if cluster.Name != "" && !IsClusterName(cluster.Name) {
 		c.problem("spec.cluster.name", "%q is not a cluster name: a letter or digit first, then letters, digits, - and _, 100 at most", cluster.Name)
 	}
 	if cluster.APIServerEndpoint != "" {

@@ -43,6 +43,13 @@ func (s *Server) Set(path, answer string) {
 	s.answers[path] = answer
 }
 
+// Unset takes an answer away.
+func (s *Server) Unset(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.answers, path)
+}
+
 // Drop closes the next n connections without an answer.
 func (s *Server) Drop(n int) {
 	s.mu.Lock()
