@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs/rootfstest"
 )
@@ -99,7 +100,7 @@ func TestWrongInputWritesNothing(t *testing.T) {
 	}
 	const good = "testdata/cases/plain/user-data"
 	for want, args := range map[string][]string{
-		bad + ": spec.clutser: unknown field":                     {"--user-data", bad},
+		bad + ": line 3: spec.clutser: unknown field":             {"--user-data", bad},
 		"open /nowhere: no such file or directory":                {"--user-data", "/nowhere"},
 		"--root needs --user-data FILE":                           {},
 		metadata + ": instance metadata: instanceType is missing": {"--user-data", good, "--metadata", metadata},
@@ -121,7 +122,7 @@ func TestConfigCheckTellsEachProblemInALine(t *testing.T) {
 	if err := os.WriteFile(file, []byte("apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {clutser: {}, cluster: {cidr: x}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	problems := []string{"spec.clutser: unknown field", `spec.cluster.cidr: "x" is not a CIDR block such as 10.100.0.0/16`}
+	problems := []string{"line 3: spec.clutser: unknown field", `line 3: spec.cluster.cidr: "x" is not a CIDR block such as 10.100.0.0/16`}
 
 	stdout, _, err := run(configCommand(), "check", file)
 	if want := file + ": " + strings.Join(problems, "\n"+file+": "); err == nil || err.Error() != want || stdout != "" {
@@ -129,8 +130,32 @@ func TestConfigCheckTellsEachProblemInALine(t *testing.T) {
 	}
 	stdout, _, err = run(configCommand(), "check", file, "--output", "json")
 	var result checkResult
-	if jsonErr := json.Unmarshal([]byte(stdout), &result); err == nil || jsonErr != nil || len(result.Problems) != 2 {
+	if jsonErr := json.Unmarshal([]byte(stdout), &result); err == nil || jsonErr != nil || len(result.Problems) != 2 ||
+		result.Problems[0] != (nodeconfig.Problem{Line: 3, Field: "spec.clutser", Message: "unknown field"}) {
 		t.Errorf("got %s, %v, %v", stdout, err, jsonErr)
+	}
+}
+
+func TestConfigCheckReadsStandardInput(t *testing.T) {
+	command := configCommand()
+	command.SetIn(strings.NewReader("kind: NodeConfig\n"))
+	_, _, err := run(command, "check", "-")
+	if err == nil || err.Error() != `standard input: line 1: apiVersion: want node.eks.aws/v1alpha1, not ""` {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestConfigCheckSaysWhereWhatIsMissingBelongs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "user-data")
+	data := "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\nContent-Type: application/node.eks.aws\n\n" +
+		"apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    name: demo\n    apiServerEndpoint: https://x\n    cidr: 10.100.0.0/16\n" +
+		"--B\nContent-Type: application/node.eks.aws\n\napiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\n--B--\n"
+	if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := run(configCommand(), "check", file)
+	if want := file + ": part 1 (application/node.eks.aws), line 4: spec.cluster.certificateAuthority: missing"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 
@@ -143,7 +168,7 @@ func TestConfigCheckFindsWhatShowsInTheFiles(t *testing.T) {
 	if err := os.WriteFile(file, append(data, "  kubelet: {config: {maxPods: 0}}\n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := run(configCommand(), "check", file); err == nil || err.Error() != file+`: spec.kubelet.config.maxPods: "0" is not a number of pods` {
+	if _, _, err := run(configCommand(), "check", file); err == nil || err.Error() != file+`: line 10: spec.kubelet.config.maxPods: "0" is not a number of pods` {
 		t.Errorf("got %v", err)
 	}
 }

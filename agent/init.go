@@ -46,7 +46,7 @@ and needs no EC2.`,
 		case userData == "":
 			return cli.Usage(errors.New("--root needs --user-data FILE"))
 		}
-		files, err := render(rootfs.Root(root), userData, metadata, cmd.ErrOrStderr())
+		files, err := render(rootfs.Root(root), userData, metadata, cmd.InOrStdin(), cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}

@@ -24,8 +24,8 @@ type facts struct {
 }
 
 // render writes the files of a node under root and returns their paths.
-func render(root rootfs.Root, userDataPath, metadataPath string, notes io.Writer) ([]string, error) {
-	data, err := readBounded(userDataPath)
+func render(root rootfs.Root, userDataPath, metadataPath string, stdin io.Reader, notes io.Writer) ([]string, error) {
+	data, err := readBounded(userDataPath, stdin)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func render(root rootfs.Root, userDataPath, metadataPath string, notes io.Writer
 	for _, warning := range f.UserData.Warnings {
 		fmt.Fprintf(notes, "%s: warning: %s\n", userDataPath, warning)
 	}
-	if f.Instance, f.CPUs, err = readFacts(metadataPath, notes); err != nil {
+	if f.Instance, f.CPUs, err = readFacts(metadataPath, stdin, notes); err != nil {
 		return nil, err
 	}
 	f.Image, err = image.Read(root)
@@ -63,12 +63,12 @@ func render(root rootfs.Root, userDataPath, metadataPath string, notes io.Writer
 	return paths, nil
 }
 
-func readFacts(path string, notes io.Writer) (imds.Instance, int, error) {
+func readFacts(path string, stdin io.Reader, notes io.Writer) (imds.Instance, int, error) {
 	if path == "" {
 		fmt.Fprintln(notes, "no --metadata: taking an example instance, a t3.medium")
 		return exampleInstance(), 2, nil
 	}
-	data, err := readBounded(path)
+	data, err := readBounded(path, stdin)
 	if err != nil {
 		return imds.Instance{}, 0, err
 	}
@@ -99,18 +99,18 @@ func exampleImage() image.Release {
 	return image.Release{Kubernetes: "1.37.2", PauseImage: "localhost/ovenbird/pause:1.37.2"}
 }
 
-// readBounded reads a file that a user names; "-" is standard input.
-func readBounded(path string) ([]byte, error) {
+// readBounded reads a file that a user names; "-" is stdin.
+func readBounded(path string, stdin io.Reader) ([]byte, error) {
 	const limit = 1 << 20
-	file := os.Stdin
 	if path != "-" {
-		var err error
-		if file, err = os.Open(path); err != nil {
+		file, err := os.Open(path)
+		if err != nil {
 			return nil, err
 		}
 		defer file.Close()
+		stdin = file
 	}
-	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	data, err := io.ReadAll(io.LimitReader(stdin, limit+1))
 	if err != nil {
 		return nil, err
 	}

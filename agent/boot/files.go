@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -31,6 +32,10 @@ func ReadUserData(data []byte) (nodeconfig.UserData, discover.Cluster, error) {
 		return nodeconfig.UserData{}, discover.Cluster{}, err
 	}
 	cluster, err := discover.FromNodeConfig(userData.Spec.Cluster)
+	var problems nodeconfig.Problems
+	if errors.As(err, &problems) {
+		err = userData.Locate(problems)
+	}
 	return userData, cluster, err
 }
 

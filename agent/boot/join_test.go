@@ -99,7 +99,7 @@ func TestEveryFailureIsTriedAgain(t *testing.T) {
 			func(w *world) {
 				w.metadata.Set("user-data", w.userData("  kubelets: {}"))
 				w.at("configuration (try 2 failed", func() { w.metadata.Set("user-data", w.userData("")) })
-			}, "configuration", 3, "user-data: spec.kubelets: unknown field"},
+			}, "configuration", 3, "user-data: line 12: spec.kubelets: unknown field"},
 		"user-data comes late": {
 			func(w *world) {
 				w.metadata.Set("user-data", "")

@@ -28,7 +28,7 @@ func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchS
 type checker struct {
 	part     part
 	problems Problems
-	warnings []string
+	warnings Problems
 }
 
 func (c *checker) problem(field, format string, args ...any) {
@@ -37,7 +37,7 @@ func (c *checker) problem(field, format string, args ...any) {
 
 // check looks at the values of one document. What must be there is not its business: it
 // may come with another document.
-func (p part) check(config Config) (Problems, []string) {
+func (p part) check(config Config) (problems, warnings Problems) {
 	c := &checker{part: p}
 	if config.APIVersion != APIVersion {
 		c.problem("apiVersion", "want %s, not %q", APIVersion, config.APIVersion)
