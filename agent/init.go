@@ -76,6 +76,7 @@ func join(cmd *cobra.Command) error {
 		Root:     "/",
 		Metadata: imds.New(""),
 		Units:    systemd.Bus{},
+		Commands: boot.SystemCommands{},
 		Clock:    boot.SystemClock{},
 		Random:   rand.Float64, //nolint:gosec // jitter is no secret
 		CPUs:     runtime.NumCPU(),

@@ -29,6 +29,7 @@ type Options struct {
 	Root     rootfs.Root
 	Metadata *imds.Client
 	Units    Units
+	Commands Commands
 	Clock    Clock
 	Random   func() float64 // in [0, 1)
 	CPUs     int
@@ -78,13 +79,15 @@ func (n *node) phases() []Phase {
 		// The service is the instance's own and comes with the network: ask often.
 		{Name: "metadata", Attempt: 15 * time.Second, Longest: time.Second, Run: n.readMetadata},
 		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 15 * time.Second, Run: n.readConfiguration},
+		// Beside the others, as they may take long; kubelet starts on what they leave.
+		{Name: "scripts", Needs: []string{"configuration"}, Attempt: scriptsAttempt, Run: n.runScripts},
 		{Name: "files", Needs: []string{"configuration"}, Attempt: time.Minute, Run: n.writeFiles},
 		// containerd and the certificate take longest, so they go side by side.
 		{Name: "containerd", Needs: []string{"files"}, Attempt: 3 * time.Minute, Run: n.startUnit(containerdUnit)},
 		{Name: "identity", Needs: []string{"configuration"}, Attempt: 3 * time.Minute, Run: n.identify},
 		// kubelet's watches back off far when it starts before the API server answers.
 		{Name: "api-server", Needs: []string{"identity"}, Attempt: 30 * time.Second, Run: n.awaitAPIServer},
-		{Name: "kubelet", Needs: []string{"containerd", "api-server"}, Attempt: 3 * time.Minute, Run: n.startUnit(kubeletUnit)},
+		{Name: "kubelet", Needs: []string{"containerd", "api-server", "scripts"}, Attempt: 3 * time.Minute, Run: n.startUnit(kubeletUnit)},
 		{Name: "network", Needs: []string{"kubelet"}, Attempt: 5 * time.Minute, Run: n.configureNetwork},
 		{Name: "ready", Needs: []string{"network"}, Attempt: 5 * time.Minute, Run: n.awaitReady},
 	}

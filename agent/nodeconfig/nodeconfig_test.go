@@ -236,15 +236,13 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 			document("instance:", "  environment:", `    default: {A: "b\nc"}`), "line 6: spec.instance.environment.default.A: a value must be one line"},
 		"an unknown feature": {
 			document("featureGates: {Magic: true}"), "line 4: spec.featureGates.Magic: unknown field"},
-		"a shell script": {
-			"#!/bin/sh\nreboot\n", "shell scripts in user-data are not supported yet"},
-		"a shell script part": {
-			multi(nodeConfig, complete(t), "text/x-shellscript", "#!/bin/sh\n"), "part 2 (text/x-shellscript): shell scripts in user-data are not supported yet"},
+		"a shell script alone": {
+			"#!/bin/sh\nreboot\n", "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type text/x-shellscript and application/node.eks.aws"},
 		"cloud-config": {
-			"#cloud-config\n{}\n", "content type text/cloud-config is not supported; these are: application/node.eks.aws, application/x-pem-file"},
+			"#cloud-config\n{}\n", "content type text/cloud-config is not supported; these are: application/node.eks.aws, application/x-pem-file, text/x-shellscript"},
 		"a part without a type": {
 			"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\n\nhello\n--B--\n",
-			"part 1 (text/plain): content type text/plain is not supported; these are: application/node.eks.aws, application/x-pem-file"},
+			"part 1 (text/plain): content type text/plain is not supported; these are: application/node.eks.aws, application/x-pem-file, text/x-shellscript"},
 		"a PEM part that is none": {
 			multi("application/x-pem-file", "hello", nodeConfig, complete(t)), "part 1 (application/x-pem-file): not a PEM certificate"},
 		"authorities only": {
@@ -325,5 +323,30 @@ func TestABombIsRefused(t *testing.T) {
 	_, err := nodeconfig.Parse([]byte(gzipped(strings.Repeat("a: b\n", 1<<20))))
 	if err == nil || !strings.Contains(err.Error(), "longer than 1048576 bytes") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestScriptsAreHandedOnInTheirOrder(t *testing.T) {
+	const script, nodeConfig = "text/x-shellscript", "application/node.eks.aws"
+	message := multi(script, "#!/bin/sh\necho 1", nodeConfig, complete(t), script, "#!/bin/sh\necho 2", script, "echo 3")
+	for name, userData := range map[string]string{"plain": message, "with line ends of mail": strings.ReplaceAll(message, "\n", "\r\n")} {
+		t.Run(name, func(t *testing.T) {
+			got, err := nodeconfig.Parse([]byte(userData))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var said []string
+			for _, script := range got.Scripts {
+				said = append(said, script.Name+" "+string(script.Body))
+			}
+			want := []string{"part 1 (text/x-shellscript) #!/bin/sh\necho 1", "part 3 (text/x-shellscript) #!/bin/sh\necho 2", "part 4 (text/x-shellscript) echo 3"}
+			if !reflect.DeepEqual(said, want) {
+				t.Errorf("got %q, want %q", said, want)
+			}
+			warning := []string{"part 4 (text/x-shellscript): will fail: a script begins with #! and its interpreter"}
+			if !reflect.DeepEqual(got.Warnings, warning) {
+				t.Errorf("got %q, want %q", got.Warnings, warning)
+			}
+		})
 	}
 }

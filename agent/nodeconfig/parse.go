@@ -21,6 +21,8 @@ type UserData struct {
 	// TrustedCAs are the application/x-pem-file parts, in PEM: authorities to trust besides
 	// the system's, for calls to AWS and for registries. Nil when there are none.
 	TrustedCAs []byte
+	// Scripts are the text/x-shellscript parts, in their order.
+	Scripts []Script
 	// Warnings name what will have no effect: kubelet drops fields that it does not know.
 	Warnings []string
 
@@ -46,7 +48,7 @@ func (u UserData) Locate(problems Problems) Problems {
 }
 
 // Parse reads user-data: a NodeConfig in YAML or JSON, or a MIME multipart of those, of
-// which later ones win. Gzip and base64 are undone. Any error is of type Problems.
+// which later ones win, with authorities and scripts among them. Gzip and base64 are undone. Any error is of type Problems.
 func Parse(userData []byte) (UserData, error) {
 	if len(bytes.TrimSpace(userData)) == 0 {
 		return UserData{}, Problems{{Message: "empty: a NodeConfig is needed"}}
@@ -67,14 +69,19 @@ func Parse(userData []byte) (UserData, error) {
 				problems = append(problems, p.problem("", "%v", err))
 			}
 			result.TrustedCAs = append(append(result.TrustedCAs, bytes.TrimSpace(p.body)...), '\n')
-		case "text/x-shellscript":
-			problems = append(problems, p.problem("", "shell scripts in user-data are not supported yet"))
+		case typeScript:
+			script, warnings := p.script()
+			result.Scripts = append(result.Scripts, script)
+			result.Warnings = append(result.Warnings, warnings.lines()...)
 		default:
-			problems = append(problems, p.problem("", "content type %s is not supported; these are: %s, %s", p.mediaType, typeNodeConfig, typePEM))
+			problems = append(problems, p.problem("", "content type %s is not supported; these are: %s, %s, %s", p.mediaType, typeNodeConfig, typePEM, typeScript))
 		}
 	}
 	if len(problems) > 0 {
 		return UserData{}, problems
+	}
+	if len(trees) == 0 && len(result.Scripts) > 0 {
+		return UserData{}, Problems{{Message: "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type " + typeScript + " and " + typeNodeConfig}}
 	}
 	if len(trees) == 0 {
 		return UserData{}, Problems{{Message: "no part of type " + typeNodeConfig}}

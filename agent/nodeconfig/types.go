@@ -1,5 +1,5 @@
 // Package nodeconfig reads an instance's user-data: NodeConfig documents of the public API
-// node.eks.aws/v1alpha1 and the certificate authorities that come with them. Reading is
+// node.eks.aws/v1alpha1, and the certificate authorities and scripts that come with them. Reading is
 // strict: a field that the API does not have, a value of the wrong type and a feature that
 // is not there yet are errors which name the part, the line and the field, never silence. Nothing
 // here looks at the machine or calls anyone.
