@@ -75,6 +75,27 @@ func TestInitWithARootNeedsNoMetadataAndSaysWhatItTakes(t *testing.T) {
 	}
 }
 
+func TestInitWithARootTakesTheDropInsThatAreThere(t *testing.T) {
+	root := rootfs.Root(t.TempDir())
+	const header = "apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\n"
+	if err := root.Apply(
+		rootfs.File{Path: "/etc/ovenbird/nodeconfig.d/10-a.yaml", Data: []byte(header + "spec: {kubelet: {flags: [--v=1], config: {maxPods: 11}}}\n")},
+		rootfs.File{Path: "/etc/ovenbird/nodeconfig.d/20-b.yaml", Data: []byte(header + "spec: {kubelet: {flags: [--v=2], config: {maxPods: 22}}}\n")},
+		rootfs.File{Path: "/etc/ovenbird/nodeconfig.d/README", Data: []byte("no NodeConfig\n")},
+	); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(initCommand(), "--root", string(root), "--user-data", "testdata/cases/plain/user-data"); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/etc/eks/kubelet/environment": "--v=1 --v=2", "/etc/kubernetes/kubelet/config.json.d/40-nodeadm.conf": `"maxPods": 22`} {
+		data, err := os.ReadFile(root.Join(path))
+		if err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("got %s, %v, want %s", data, err, want)
+		}
+	}
+}
+
 func TestInitWithARootTakesTheImageThatIsThere(t *testing.T) {
 	root := rootfs.Root(t.TempDir())
 	if err := root.Apply(rootfs.File{Path: "/etc/ovenbird/release.json", Data: []byte(`{"kubernetes":"1.34.4","pauseImage":"pause:1"}`)}); err != nil {

@@ -29,8 +29,12 @@ func render(root rootfs.Root, userDataPath, metadataPath string, stdin io.Reader
 	if err != nil {
 		return nil, err
 	}
+	dropIns, err := boot.ReadDropIns(root)
+	if err != nil {
+		return nil, err
+	}
 	f := boot.Facts{}
-	if f.UserData, f.Cluster, err = boot.ReadUserData(data); err != nil {
+	if f.UserData, f.Cluster, err = boot.ReadUserData(data, dropIns...); err != nil {
 		return nil, fmt.Errorf("%s: %w", userDataPath, err)
 	}
 	for _, warning := range f.UserData.Warnings {

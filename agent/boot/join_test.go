@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 )
 
 func TestAnInstanceBecomesAReadyNode(t *testing.T) {
@@ -220,6 +221,32 @@ func TestWhatChangedIsRestartedAndNothingElse(t *testing.T) {
 	w.mustJoin()
 	if want := []string{"start containerd.service", "restart kubelet.service"}; !slices.Equal(w.units.calls, want) {
 		t.Errorf("systemd was asked for %q, want %q", w.units.calls, want)
+	}
+}
+
+func TestTheResolverIsRestartedWhenItsServersChange(t *testing.T) {
+	w := newWorld(t)
+	w.metadata.Set("user-data", w.userData("    network: {nameservers: [10.0.0.3]}"))
+	w.mustJoin()
+	if !slices.Contains(w.units.calls, "restart systemd-resolved.service") {
+		t.Errorf("systemd was asked for %q", w.units.calls)
+	}
+	w.units.calls = nil
+	w.mustJoin()
+	if slices.Contains(w.units.calls, "restart systemd-resolved.service") {
+		t.Errorf("and again for %q", w.units.calls)
+	}
+}
+
+func TestTheImagesDropInsAreJoinedWithToo(t *testing.T) {
+	w := newWorld(t)
+	dropIn := rootfs.File{Path: "/etc/ovenbird/nodeconfig.d/10-base.yaml", Data: []byte("apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {kubelet: {flags: [--v=3]}}\n")}
+	if err := w.root.Apply(dropIn); err != nil {
+		t.Fatal(err)
+	}
+	w.mustJoin()
+	if got := w.read("/etc/eks/kubelet/environment"); !strings.Contains(got, "--v=3") {
+		t.Errorf("kubelet gets %s", got)
 	}
 }
 

@@ -108,7 +108,11 @@ func (n *node) readConfiguration(ctx context.Context, _ func(string)) error {
 	if err != nil {
 		return err
 	}
-	if n.facts.UserData, n.facts.Cluster, err = ReadUserData(data); err != nil {
+	dropIns, err := ReadDropIns(n.Root)
+	if err != nil {
+		return err
+	}
+	if n.facts.UserData, n.facts.Cluster, err = ReadUserData(data, dropIns...); err != nil {
 		return fmt.Errorf("user-data: %w", err)
 	}
 	if n.facts.Image, err = image.Read(n.Root); err != nil {
@@ -117,7 +121,7 @@ func (n *node) readConfiguration(ctx context.Context, _ func(string)) error {
 	n.facts.CPUs = n.CPUs
 	n.env = newEnvironment(n.Environ, n.facts.UserData.Spec.Instance.Environment)
 	n.runner.describe(func(s *Status) {
-		s.Cluster, s.Warnings = n.facts.Cluster.Name, n.facts.UserData.Warnings
+		s.Node, s.Cluster, s.Warnings = n.facts.NodeName(), n.facts.Cluster.Name, n.facts.UserData.Warnings
 	})
 	for _, warning := range n.facts.UserData.Warnings {
 		n.Log.Warn("user-data", zap.String("warning", warning))
@@ -135,6 +139,7 @@ func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
 		files []rootfs.File
 	}{
 		{manager, n.files.Environment},
+		{resolverUnit, n.files.Resolver},
 		{containerdUnit, n.files.Containerd},
 		{kubeletUnit, n.files.Kubelet},
 	} {
@@ -145,7 +150,11 @@ func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
 			return err
 		}
 	}
-	return n.refresh(manager, func() error { return n.Units.Reload(ctx) }, func() error { return nil })
+	asItIs := func() error { return nil }
+	if err := n.refresh(manager, func() error { return n.Units.Reload(ctx) }, asItIs); err != nil {
+		return err
+	}
+	return n.refresh(resolverUnit, func() error { return n.Units.Restart(ctx, resolverUnit) }, asItIs)
 }
 
 func (n *node) store() identity.Store {

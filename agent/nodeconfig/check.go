@@ -20,6 +20,7 @@ const notYet = "not supported yet"
 const (
 	clusterName  = `^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`
 	variableName = `^[A-Za-z_][A-Za-z0-9_]*$`
+	domainName   = `^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`
 )
 
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
@@ -124,11 +125,15 @@ func (c *checker) instance(instance Instance) {
 	if len(instance.Storage.Volumes) > 0 {
 		c.problem("spec.instance.storage.volumes", notYet)
 	}
-	if len(instance.Network.Nameservers) > 0 {
-		c.problem("spec.instance.network.nameservers", notYet)
+	for i, server := range instance.Network.Nameservers {
+		if address, err := netip.ParseAddr(server); err != nil || address.Zone() != "" {
+			c.problem(fmt.Sprintf("spec.instance.network.nameservers[%d]", i), "%q is not an IP address", server)
+		}
 	}
-	if len(instance.Network.Domains) > 0 {
-		c.problem("spec.instance.network.domains", notYet)
+	for i, domain := range instance.Network.Domains {
+		if !matches(domainName, domain) || len(domain) > 253 {
+			c.problem(fmt.Sprintf("spec.instance.network.domains[%d]", i), "%q is not a domain such as example.com", domain)
+		}
 	}
 	for _, service := range slices.Sorted(maps.Keys(instance.Environment)) {
 		variables := instance.Environment[service]
@@ -169,14 +174,12 @@ func (c *checker) kubelet(options Kubelet) {
 	c.kubeletObject(kubeletShape(), "", options.Config)
 }
 
+// featureGates warns of what has no effect: gates come and go between releases of an image,
+// and a node without one still works.
 func (c *checker) featureGates(gates map[string]bool) {
 	for _, gate := range slices.Sorted(maps.Keys(gates)) {
-		on := gates[gate]
-		switch {
-		case !slices.Contains([]string{"InstanceIdNodeName", "FastImagePull"}, gate):
-			c.problem("spec.featureGates."+gate, "unknown field")
-		case on:
-			c.problem("spec.featureGates."+gate, notYet)
+		if gates[gate] && gate != InstanceIDNodeName {
+			c.warnings = append(c.warnings, c.part.problem("spec.featureGates."+gate, "there is no such feature here, so it has no effect"))
 		}
 	}
 }

@@ -234,8 +234,12 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 			document("instance:", "  environment:", "    default: {A-B: c}"), `line 6: spec.instance.environment.default: "A-B" is not the name of an environment variable`},
 		"an environment variable of two lines": {
 			document("instance:", "  environment:", `    default: {A: "b\nc"}`), "line 6: spec.instance.environment.default.A: a value must be one line"},
-		"an unknown feature": {
-			document("featureGates: {Magic: true}"), "line 4: spec.featureGates.Magic: unknown field"},
+		"a name server by name": {
+			document("instance:", "  network:", "    nameservers: [10.0.0.2, dns.example]"), `line 6: spec.instance.network.nameservers[1]: "dns.example" is not an IP address`},
+		"a domain of two words": {
+			document("instance:", "  network:", "    domains:", "    - a.example", "    - b c"), `line 8: spec.instance.network.domains[1]: "b c" is not a domain such as example.com`},
+		"a feature that is not on or off": {
+			document("featureGates: {Magic: 1}"), "line 4: spec.featureGates: want true or false, not number"},
 		"a shell script alone": {
 			"#!/bin/sh\nreboot\n", "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type text/x-shellscript and application/node.eks.aws"},
 		"cloud-config": {
@@ -279,10 +283,6 @@ func TestWhatIsNotThereYetIsRefusedByName(t *testing.T) {
 		"spec.instance.localStorage.mountPath":      {"instance:", "  localStorage: {mountPath: /x}"},
 		"spec.instance.localStorage.disabledMounts": {"instance:", "  localStorage: {disabledMounts: [PodLogs]}"},
 		"spec.instance.storage.volumes":             {"instance:", "  storage: {volumes: [{device: /dev/x}]}"},
-		"spec.instance.network.nameservers":         {"instance:", "  network: {nameservers: [8.8.8.8]}"},
-		"spec.instance.network.domains":             {"instance:", "  network: {domains: [example.com]}"},
-		"spec.featureGates.InstanceIdNodeName":      {"featureGates: {InstanceIdNodeName: true}"},
-		"spec.featureGates.FastImagePull":           {"featureGates: {FastImagePull: true}"},
 	} {
 		t.Run(field, func(t *testing.T) {
 			_, err := nodeconfig.Parse([]byte(document(lines...)))
@@ -308,6 +308,35 @@ func TestAKubeletFieldThatKubeletIgnoresIsAWarning(t *testing.T) {
 	want := []string{"line 4: spec.kubelet.config.authentication.x509.ca: kubelet has no such field and ignores it", "line 4: spec.kubelet.config.maxPod: kubelet has no such field and ignores it"}
 	if !reflect.DeepEqual(got.Warnings, want) {
 		t.Errorf("got %q, want %q", got.Warnings, want)
+	}
+}
+
+func TestAFeatureThatIsNotHereIsAWarning(t *testing.T) {
+	got, err := nodeconfig.Parse([]byte(document("featureGates: {InstanceIdNodeName: true, Magic: true, Other: false}")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"line 4: spec.featureGates.Magic: there is no such feature here, so it has no effect"}; !reflect.DeepEqual(got.Warnings, want) {
+		t.Errorf("got %q, want %q", got.Warnings, want)
+	}
+}
+
+func TestDropInsComeBeforeUserData(t *testing.T) {
+	base := nodeconfig.DropIn{Path: "/etc/ovenbird/nodeconfig.d/10-base.yaml", Data: []byte(document("cluster: {name: a, cidr: 10.100.0.0/16}", "kubelet: {flags: [--v=2]}"))}
+	site := nodeconfig.DropIn{Path: "/etc/ovenbird/nodeconfig.d/20-site.yaml", Data: []byte(document("cluster: {name: b}"))}
+	got, err := nodeconfig.Parse([]byte(document("cluster: {name: c}", "kubelet: {flags: [--v=4]}")), base, site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := got.Spec.Cluster; c.Name != "c" || c.CIDR != "10.100.0.0/16" || !reflect.DeepEqual(got.Spec.Kubelet.Flags, []string{"--v=2", "--v=4"}) {
+		t.Errorf("got %+v", got.Spec)
+	}
+	if got, err = nodeconfig.Parse(nil, base, site); err != nil || got.Spec.Cluster.Name != "b" {
+		t.Errorf("without user-data: %+v, %v", got.Spec, err)
+	}
+	site.Data = []byte(document("clutser: {}"))
+	if _, err := nodeconfig.Parse([]byte(document("cluster: {}")), base, site); err == nil || err.Error() != site.Path+", line 4: spec.clutser: unknown field" {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -29,6 +29,12 @@ type UserData struct {
 	documents []document
 }
 
+// DropIn is a file of NodeConfig documents that the image brings along.
+type DropIn struct {
+	Path string
+	Data []byte
+}
+
 // Locate says for problems with the merged NodeConfig which part and line they are about:
 // the last document that has the field, or else the mapping that it belongs in.
 func (u UserData) Locate(problems Problems) Problems {
@@ -48,12 +54,22 @@ func (u UserData) Locate(problems Problems) Problems {
 }
 
 // Parse reads user-data: a NodeConfig in YAML or JSON, or a MIME multipart of those, of
-// which later ones win, with authorities and scripts among them. Gzip and base64 are undone. Any error is of type Problems.
-func Parse(userData []byte) (UserData, error) {
-	if len(bytes.TrimSpace(userData)) == 0 {
-		return UserData{}, Problems{{Message: "empty: a NodeConfig is needed"}}
+// which later ones win, with authorities and scripts among them. Drop-ins come before all of
+// it and may stand for it. Gzip and base64 are undone. Any error is of type Problems.
+func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
+	var parts []part
+	for _, dropIn := range dropIns {
+		parts = append(parts, part{name: dropIn.Path, mediaType: typeNodeConfig, body: dropIn.Data})
 	}
-	parts, problems := split(userData)
+	var problems Problems
+	switch empty := len(bytes.TrimSpace(userData)) == 0; {
+	case empty && len(dropIns) == 0:
+		return UserData{}, Problems{{Message: "empty: a NodeConfig is needed"}}
+	case !empty:
+		var own []part
+		own, problems = split(userData)
+		parts = append(parts, own...)
+	}
 	var result UserData
 	var trees []tree
 	for _, p := range parts {

@@ -29,6 +29,9 @@ type Spec struct {
 	FeatureGates map[string]bool `json:"featureGates,omitempty"`
 }
 
+// InstanceIDNodeName is the feature gate by which a node has its instance's ID as its name.
+const InstanceIDNodeName = "InstanceIdNodeName"
+
 // Cluster says where the cluster is, in the words of the EKS API's DescribeCluster.
 type Cluster struct {
 	Name                 string `json:"name,omitempty"`
@@ -85,6 +88,6 @@ const (
 
 // Network changes name resolution.
 type Network struct {
-	Nameservers []string `json:"nameservers,omitempty"`
-	Domains     []string `json:"domains,omitempty"`
+	Nameservers []string `json:"nameservers,omitempty"` // instead of those of the DHCP lease
+	Domains     []string `json:"domains,omitempty"`     // to search, besides those of the lease
 }
