@@ -241,7 +241,7 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 		"a feature that is not on or off": {
 			document("featureGates: {Magic: 1}"), "line 4: spec.featureGates: want true or false, not number"},
 		"a shell script alone": {
-			"#!/bin/sh\nreboot\n", "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type text/x-shellscript and application/node.eks.aws"},
+			"#!/bin/sh\nreboot\n", "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type text/x-shellscript and application/node.eks.aws, or call /etc/eks/bootstrap.sh"},
 		"cloud-config": {
 			"#cloud-config\n{}\n", "content type text/cloud-config is not supported; these are: application/node.eks.aws, application/x-pem-file, text/x-shellscript"},
 		"a part without a type": {

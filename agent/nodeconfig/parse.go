@@ -71,33 +71,17 @@ func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
 		parts = append(parts, own...)
 	}
 	var result UserData
-	var trees []tree
 	for _, p := range parts {
-		switch p.mediaType {
-		case typeNodeConfig:
-			documents, read, warnings, found := p.nodeConfigs()
-			result.documents = append(result.documents, documents...)
-			trees = append(trees, read...)
-			result.Warnings = append(result.Warnings, warnings...)
-			problems = append(problems, found...)
-		case typePEM:
-			if err := checkCertificates(p.body); err != nil {
-				problems = append(problems, p.problem("", "%v", err))
-			}
-			result.TrustedCAs = append(append(result.TrustedCAs, bytes.TrimSpace(p.body)...), '\n')
-		case typeScript:
-			script, warnings := p.script()
-			result.Scripts = append(result.Scripts, script)
-			result.Warnings = append(result.Warnings, warnings.lines()...)
-		default:
-			problems = append(problems, p.problem("", "content type %s is not supported; these are: %s, %s, %s", p.mediaType, typeNodeConfig, typePEM, typeScript))
-		}
+		problems = append(problems, result.add(p)...)
 	}
+	trees, warnings, found := readDocuments(result.documents)
+	result.Warnings = append(result.Warnings, warnings...)
+	problems = append(problems, found...)
 	if len(problems) > 0 {
 		return UserData{}, problems
 	}
 	if len(trees) == 0 && len(result.Scripts) > 0 {
-		return UserData{}, Problems{{Message: "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type " + typeScript + " and " + typeNodeConfig}}
+		return UserData{}, Problems{{Message: "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type " + typeScript + " and " + typeNodeConfig + ", or call " + bootstrapPath}}
 	}
 	if len(trees) == 0 {
 		return UserData{}, Problems{{Message: "no part of type " + typeNodeConfig}}
@@ -113,9 +97,35 @@ func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
 	return result, nil
 }
 
-// nodeConfigs reads and checks the documents of a NodeConfig part.
-func (p part) nodeConfigs() (documents []document, trees []tree, warnings []string, problems Problems) {
-	documents = splitDocuments(p)
+// add takes one part in.
+func (u *UserData) add(p part) (problems Problems) {
+	switch p.mediaType {
+	case typeNodeConfig:
+		u.documents = append(u.documents, splitDocuments(p)...)
+	case typePEM:
+		if err := checkCertificates(p.body); err != nil {
+			problems = append(problems, p.problem("", "%v", err))
+		}
+		u.TrustedCAs = append(append(u.TrustedCAs, bytes.TrimSpace(p.body)...), '\n')
+	case typeScript:
+		script, warnings := p.script()
+		if script.callsBootstrap() {
+			var d document
+			if d, warnings, problems = p.bootstrap(script); len(problems) == 0 {
+				u.documents = append(u.documents, d)
+			}
+		} else {
+			u.Scripts = append(u.Scripts, script)
+		}
+		u.Warnings = append(u.Warnings, warnings.lines()...)
+	default:
+		problems = append(problems, p.problem("", "content type %s is not supported; these are: %s, %s, %s", p.mediaType, typeNodeConfig, typePEM, typeScript))
+	}
+	return problems
+}
+
+// readDocuments reads and checks documents.
+func readDocuments(documents []document) (trees []tree, warnings []string, problems Problems) {
 	for _, d := range documents {
 		config, t, found := d.decode()
 		if t != nil {
@@ -126,7 +136,7 @@ func (p part) nodeConfigs() (documents []document, trees []tree, warnings []stri
 		}
 		problems = append(problems, d.locate(found)...)
 	}
-	return documents, trees, warnings, problems
+	return trees, warnings, problems
 }
 
 // splitDocuments cuts YAML at its "---" lines and drops what is empty.
