@@ -18,6 +18,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
 	"github.com/ovenbird-dev/ovenbird/agent/doctor"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
+	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs/rootfstest"
 )
@@ -79,6 +80,27 @@ func TestInitWithARootNeedsNoMetadataAndSaysWhatItTakes(t *testing.T) {
 	}
 }
 
+func TestInitWithARootTakesTheDropInsThatAreThere(t *testing.T) {
+	root := rootfs.Root(t.TempDir())
+	const header = "apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\n"
+	if err := root.Apply(
+		rootfs.File{Path: "/etc/ovenbird/nodeconfig.d/10-a.yaml", Data: []byte(header + "spec: {kubelet: {flags: [--v=1], config: {maxPods: 11}}}\n")},
+		rootfs.File{Path: "/etc/ovenbird/nodeconfig.d/20-b.yaml", Data: []byte(header + "spec: {kubelet: {flags: [--v=2], config: {maxPods: 22}}}\n")},
+		rootfs.File{Path: "/etc/ovenbird/nodeconfig.d/README", Data: []byte("no NodeConfig\n")},
+	); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(initCommand(), "--root", string(root), "--user-data", "testdata/cases/plain/user-data"); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/etc/eks/kubelet/environment": "--v=1 --v=2", "/etc/kubernetes/kubelet/config.json.d/40-nodeadm.conf": `"maxPods": 22`} {
+		data, err := os.ReadFile(root.Join(path))
+		if err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("got %s, %v, want %s", data, err, want)
+		}
+	}
+}
+
 func TestInitWithARootTakesTheImageThatIsThere(t *testing.T) {
 	root := rootfs.Root(t.TempDir())
 	if err := root.Apply(rootfs.File{Path: "/etc/ovenbird/release.json", Data: []byte(`{"kubernetes":"1.34.4","pauseImage":"pause:1"}`)}); err != nil {
@@ -104,7 +126,7 @@ func TestWrongInputWritesNothing(t *testing.T) {
 	}
 	const good = "testdata/cases/plain/user-data"
 	for want, args := range map[string][]string{
-		bad + ": spec.clutser: unknown field":                     {"--user-data", bad},
+		bad + ": line 3: spec.clutser: unknown field":             {"--user-data", bad},
 		"open /nowhere: no such file or directory":                {"--user-data", "/nowhere"},
 		"--root needs --user-data FILE":                           {},
 		metadata + ": instance metadata: instanceType is missing": {"--user-data", good, "--metadata", metadata},
@@ -126,7 +148,7 @@ func TestConfigCheckTellsEachProblemInALine(t *testing.T) {
 	if err := os.WriteFile(file, []byte("apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {clutser: {}, cluster: {cidr: x}}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	problems := []string{"spec.clutser: unknown field", `spec.cluster.cidr: "x" is not a CIDR block such as 10.100.0.0/16`}
+	problems := []string{"line 3: spec.clutser: unknown field", `line 3: spec.cluster.cidr: "x" is not a CIDR block such as 10.100.0.0/16`}
 
 	stdout, _, err := run(configCommand(), "check", file)
 	if want := file + ": " + strings.Join(problems, "\n"+file+": "); err == nil || err.Error() != want || stdout != "" {
@@ -134,8 +156,32 @@ func TestConfigCheckTellsEachProblemInALine(t *testing.T) {
 	}
 	stdout, _, err = run(configCommand(), "check", file, "--output", "json")
 	var result checkResult
-	if jsonErr := json.Unmarshal([]byte(stdout), &result); err == nil || jsonErr != nil || len(result.Problems) != 2 {
+	if jsonErr := json.Unmarshal([]byte(stdout), &result); err == nil || jsonErr != nil || len(result.Problems) != 2 ||
+		result.Problems[0] != (nodeconfig.Problem{Line: 3, Field: "spec.clutser", Message: "unknown field"}) {
 		t.Errorf("got %s, %v, %v", stdout, err, jsonErr)
+	}
+}
+
+func TestConfigCheckReadsStandardInput(t *testing.T) {
+	command := configCommand()
+	command.SetIn(strings.NewReader("kind: NodeConfig\n"))
+	_, _, err := run(command, "check", "-")
+	if err == nil || err.Error() != `standard input: line 1: apiVersion: want node.eks.aws/v1alpha1, not ""` {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestConfigCheckSaysWhereWhatIsMissingBelongs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "user-data")
+	data := "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\nContent-Type: application/node.eks.aws\n\n" +
+		"apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    name: demo\n    apiServerEndpoint: https://x\n    cidr: 10.100.0.0/16\n" +
+		"--B\nContent-Type: application/node.eks.aws\n\napiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\n--B--\n"
+	if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := run(configCommand(), "check", file)
+	if want := file + ": part 1 (application/node.eks.aws), line 4: spec.cluster.certificateAuthority: missing"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 
@@ -148,7 +194,7 @@ func TestConfigCheckFindsWhatShowsInTheFiles(t *testing.T) {
 	if err := os.WriteFile(file, append(data, "  kubelet: {config: {maxPods: 0}}\n"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := run(configCommand(), "check", file); err == nil || err.Error() != file+`: spec.kubelet.config.maxPods: "0" is not a number of pods` {
+	if _, _, err := run(configCommand(), "check", file); err == nil || err.Error() != file+`: line 10: spec.kubelet.config.maxPods: "0" is not a number of pods` {
 		t.Errorf("got %v", err)
 	}
 }

@@ -22,11 +22,11 @@ func configCommand() *cobra.Command {
 
 // checkResult is what config check prints.
 type checkResult struct {
-	File     string   `json:"file"`
-	Cluster  string   `json:"cluster,omitempty"`
-	Endpoint string   `json:"endpoint,omitempty"`
-	Problems []string `json:"problems"`
-	Warnings []string `json:"warnings"`
+	File     string              `json:"file"`
+	Cluster  string              `json:"cluster,omitempty"`
+	Endpoint string              `json:"endpoint,omitempty"`
+	Problems nodeconfig.Problems `json:"problems"`
+	Warnings []string            `json:"warnings"`
 }
 
 func configCheckCommand() *cobra.Command {
@@ -34,14 +34,15 @@ func configCheckCommand() *cobra.Command {
 		Use:   "check FILE",
 		Short: "Check user-data as a node would read it",
 		Long: `check reads user-data, a NodeConfig in YAML or JSON or a MIME multipart, as a node would
-at boot, and prints one line for each problem. It exits with 1 if there is any.`,
+at boot, and prints one line for each problem: part, line of the part and field. It exits
+with 1 if there is any. FILE may be - for standard input.`,
 		Example: `  ovenbird-agent config check user-data.txt
   ovenbird-agent config check - < user-data.txt`,
 		Args: cobra.ExactArgs(1),
 	}
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		result, err := check(args[0])
+		result, err := check(args[0], cmd.InOrStdin())
 		if err != nil {
 			return err
 		}
@@ -59,9 +60,9 @@ at boot, and prints one line for each problem. It exits with 1 if there is any.`
 	return cmd
 }
 
-func check(path string) (checkResult, error) {
-	result := checkResult{File: path, Problems: []string{}, Warnings: []string{}}
-	data, err := readBounded(path)
+func check(path string, stdin io.Reader) (checkResult, error) {
+	result := checkResult{File: path, Problems: nodeconfig.Problems{}, Warnings: []string{}}
+	data, err := readBounded(path, stdin)
 	if err != nil {
 		return result, err
 	}
@@ -72,14 +73,12 @@ func check(path string) (checkResult, error) {
 	cluster := exampleCluster()
 	known := discover.SaysWhere(userData.Spec.Cluster)
 	if err == nil && known {
-		cluster, err = discover.FromNodeConfig(userData.Spec.Cluster)
+		userData, cluster, err = boot.ReadUserData(data)
 	}
 	var problems nodeconfig.Problems
 	switch {
 	case errors.As(err, &problems):
-		for _, problem := range problems {
-			result.Problems = append(result.Problems, problem.Error())
-		}
+		result.Problems = problems
 		return result, nil
 	case err != nil:
 		return result, err
@@ -87,7 +86,7 @@ func check(path string) (checkResult, error) {
 	// What only shows when the files are made, on an instance like any other.
 	facts := boot.Facts{Instance: exampleInstance(), Image: exampleImage(), CPUs: 2, MemoryMiB: exampleMemoryMiB, UserData: userData, Cluster: cluster}
 	if _, err := facts.Files(); err != nil {
-		result.Problems = append(result.Problems, err.Error())
+		result.Problems = userData.Locate(nodeconfig.Problems{nodeconfig.ProblemOf(err)})
 		return result, nil
 	}
 	result.Cluster = userData.Spec.Cluster.Name
@@ -116,7 +115,7 @@ func failureOf(result checkResult) error {
 	}
 	lines := make([]string, len(result.Problems))
 	for i, problem := range result.Problems {
-		lines[i] = result.File + ": " + problem
+		lines[i] = result.File + ": " + problem.Error()
 	}
 	return errors.New(strings.Join(lines, "\n"))
 }

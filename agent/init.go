@@ -54,7 +54,7 @@ and needs no EC2.`,
 		case userData == "":
 			return cli.Usage(errors.New("--root needs --user-data FILE"))
 		}
-		files, err := render(rootfs.Root(root), userData, metadata, kind, cmd.ErrOrStderr())
+		files, err := render(rootfs.Root(root), userData, metadata, kind, cmd.InOrStdin(), cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -90,6 +90,7 @@ func join(cmd *cobra.Command, kind identity.Kind) error {
 		Metadata:  imds.New("", meter.Metadata.Wrap),
 		Traffic:   meter,
 		Units:     systemd.Bus{},
+		Commands:  boot.SystemCommands{},
 		Clock:     boot.SystemClock{},
 		Random:    rand.Float64, //nolint:gosec // jitter is no secret
 		CPUs:      runtime.NumCPU(),

@@ -27,13 +27,17 @@ type facts struct {
 }
 
 // render writes the files of a node under root and returns their paths.
-func render(root rootfs.Root, userDataPath, metadataPath string, kind identity.Kind, notes io.Writer) ([]string, error) {
-	data, err := readBounded(userDataPath)
+func render(root rootfs.Root, userDataPath, metadataPath string, kind identity.Kind, stdin io.Reader, notes io.Writer) ([]string, error) {
+	data, err := readBounded(userDataPath, stdin)
+	if err != nil {
+		return nil, err
+	}
+	dropIns, err := boot.ReadDropIns(root)
 	if err != nil {
 		return nil, err
 	}
 	f := boot.Facts{Identity: kind}
-	if f.UserData, f.Cluster, err = boot.ReadUserData(data); err != nil {
+	if f.UserData, f.Cluster, err = boot.ReadUserData(data, dropIns...); err != nil {
 		if f.UserData.Spec.Cluster.Name != "" && !discover.SaysWhere(f.UserData.Spec.Cluster) {
 			err = fmt.Errorf("%w (on an instance, the agent asks EKS; here nobody is called)", err)
 		}
@@ -42,7 +46,7 @@ func render(root rootfs.Root, userDataPath, metadataPath string, kind identity.K
 	for _, warning := range f.UserData.Warnings {
 		fmt.Fprintf(notes, "%s: warning: %s\n", userDataPath, warning)
 	}
-	known, err := readFacts(metadataPath, notes)
+	known, err := readFacts(metadataPath, stdin, notes)
 	if err != nil {
 		return nil, err
 	}
@@ -71,12 +75,12 @@ func render(root rootfs.Root, userDataPath, metadataPath string, kind identity.K
 	return paths, nil
 }
 
-func readFacts(path string, notes io.Writer) (facts, error) {
+func readFacts(path string, stdin io.Reader, notes io.Writer) (facts, error) {
 	if path == "" {
 		fmt.Fprintln(notes, "no --metadata: taking an example instance, a t3.medium")
 		return facts{Instance: exampleInstance(), CPUs: 2, MemoryMiB: exampleMemoryMiB}, nil
 	}
-	data, err := readBounded(path)
+	data, err := readBounded(path, stdin)
 	if err != nil {
 		return facts{}, err
 	}
@@ -117,18 +121,18 @@ func exampleImage() image.Release {
 	return image.Release{Kubernetes: "1.37.2", PauseImage: "localhost/ovenbird/pause:1.37.2"}
 }
 
-// readBounded reads a file that a user names; "-" is standard input.
-func readBounded(path string) ([]byte, error) {
+// readBounded reads a file that a user names; "-" is stdin.
+func readBounded(path string, stdin io.Reader) ([]byte, error) {
 	const limit = 1 << 20
-	file := os.Stdin
 	if path != "-" {
-		var err error
-		if file, err = os.Open(path); err != nil {
+		file, err := os.Open(path)
+		if err != nil {
 			return nil, err
 		}
 		defer file.Close()
+		stdin = file
 	}
-	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	data, err := io.ReadAll(io.LimitReader(stdin, limit+1))
 	if err != nil {
 		return nil, err
 	}

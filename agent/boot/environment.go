@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpproxy"
@@ -25,6 +26,17 @@ func newEnvironment(process []string, config nodeconfig.Environment) environment
 	}
 	maps.Copy(env, config[nodeconfig.EnvironmentDefault])
 	return env
+}
+
+// list returns it as programs get it, without what systemd says to the agent alone.
+func (e environment) list() []string {
+	var assignments []string
+	for _, name := range slices.Sorted(maps.Keys(e)) {
+		if name != "NOTIFY_SOCKET" {
+			assignments = append(assignments, name+"="+e[name])
+		}
+	}
+	return assignments
 }
 
 // first returns the first of the variables that has a value.

@@ -1,8 +1,12 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/ovenbird-dev/ovenbird/agent/containerd"
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
@@ -28,31 +32,65 @@ type Facts struct {
 	Environ   []string // "NAME=value", the agent's own
 }
 
-// ReadUserData reads user-data that says where its cluster is.
-func ReadUserData(data []byte) (nodeconfig.UserData, discover.Cluster, error) {
-	userData, err := nodeconfig.Parse(data)
+// dropInDir holds NodeConfigs that come before user-data.
+const dropInDir = "/etc/ovenbird/nodeconfig.d"
+
+// ReadDropIns returns the image's own NodeConfigs, *.yaml of dropInDir, in lexical order.
+func ReadDropIns(root rootfs.Root) ([]nodeconfig.DropIn, error) {
+	entries, err := os.ReadDir(root.Join(dropInDir)) // sorted
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read drop-ins: %w", err)
+	}
+	var dropIns []nodeconfig.DropIn
+	for _, entry := range entries {
+		if entry.IsDir() || !strings.HasSuffix(entry.Name(), ".yaml") {
+			continue
+		}
+		path := dropInDir + "/" + entry.Name()
+		data, err := os.ReadFile(root.Join(path))
+		if err != nil {
+			return nil, fmt.Errorf("read drop-ins: %w", err)
+		}
+		dropIns = append(dropIns, nodeconfig.DropIn{Path: path, Data: data})
+	}
+	return dropIns, nil
+}
+
+// ReadUserData reads user-data over the image's drop-ins that says where its cluster is.
+func ReadUserData(data []byte, dropIns ...nodeconfig.DropIn) (nodeconfig.UserData, discover.Cluster, error) {
+	userData, err := nodeconfig.Parse(data, dropIns...)
 	if err != nil {
 		return nodeconfig.UserData{}, discover.Cluster{}, err
 	}
 	cluster, err := discover.FromNodeConfig(userData.Spec.Cluster)
+	var problems nodeconfig.Problems
+	if errors.As(err, &problems) {
+		err = userData.Locate(problems)
+	}
 	return userData, cluster, err
 }
 
 // Files are a node's files by who reads them. The kubeconfig is kubelet's too, but says
 // whose the certificate on disk is, so it is written with that.
-type Files struct{ Environment, Containerd, Kubelet, Kubeconfig []rootfs.File }
+type Files struct{ Environment, Resolver, Containerd, Kubelet, Kubeconfig []rootfs.File }
 
 // All returns all of them.
 func (f Files) All() []rootfs.File {
-	return slices.Concat(f.Environment, f.Containerd, f.Kubelet, f.Kubeconfig)
+	return slices.Concat(f.Environment, f.Resolver, f.Containerd, f.Kubelet, f.Kubeconfig)
 }
 
 // trustedPath is where every Go program looks for authorities besides the bundle of the
 // system (crypto/x509, root_unix.go): containerd pulls from private registries.
 const trustedPath = "/etc/ssl/certs/ovenbird-user-data.pem"
 
-// NodeName returns what the node is called: what EC2 calls the instance.
-func (f Facts) NodeName() string { return f.Instance.PrivateDNSName }
+// NodeName returns what the node is called: what EC2 calls the instance, or its ID if the
+// NodeConfig has that feature on.
+func (f Facts) NodeName() string {
+	if f.UserData.Spec.FeatureGates[nodeconfig.InstanceIDNodeName] {
+		return f.Instance.ID
+	}
+	return f.Instance.PrivateDNSName
+}
 
 // kind is by what this node proves who it is.
 func (f Facts) kind() identity.Kind { return f.Identity.For(f.Cluster) }
@@ -95,6 +133,7 @@ func (f Facts) Files() (Files, error) {
 	files := Files{
 		Environment: append(systemd.EnvironmentFiles(spec.Instance.Environment),
 			rootfs.File{Path: trustedPath, Data: f.UserData.TrustedCAs}),
+		Resolver:   []rootfs.File{systemd.ResolverFile(spec.Instance.Network)},
 		Kubeconfig: []rootfs.File{f.kubeconfig()},
 	}
 	files.Containerd, err = containerd.Files(containerd.Input{

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/traffic"
 )
 
@@ -56,7 +57,7 @@ func TestAnInstanceBecomesAReadyNode(t *testing.T) {
 		}
 	}
 	console := w.console.String()
-	for _, name := range []string{"metadata", "configuration", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
+	for _, name := range []string{"metadata", "configuration", "scripts", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
 		if strings.Count(console, "] "+name+" done in ") != 1 {
 			t.Errorf("the console does not tell of %s once:\n%s", name, console)
 		}
@@ -129,7 +130,7 @@ func TestEveryFailureIsTriedAgain(t *testing.T) {
 			func(w *world) {
 				w.metadata.Set("user-data", w.userData("  kubelets: {}"))
 				w.at("configuration (try 2 failed", func() { w.metadata.Set("user-data", w.userData("")) })
-			}, "configuration", 3, "user-data: spec.kubelets: unknown field"},
+			}, "configuration", 3, "user-data: line 12: spec.kubelets: unknown field"},
 		"user-data comes late": {
 			func(w *world) {
 				w.metadata.Set("user-data", "")
@@ -253,6 +254,32 @@ func TestWhatChangedIsRestartedAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestTheResolverIsRestartedWhenItsServersChange(t *testing.T) {
+	w := newWorld(t)
+	w.metadata.Set("user-data", w.userData("    network: {nameservers: [10.0.0.3]}"))
+	w.mustJoin()
+	if !slices.Contains(w.units.calls, "restart systemd-resolved.service") {
+		t.Errorf("systemd was asked for %q", w.units.calls)
+	}
+	w.units.calls = nil
+	w.mustJoin()
+	if slices.Contains(w.units.calls, "restart systemd-resolved.service") {
+		t.Errorf("and again for %q", w.units.calls)
+	}
+}
+
+func TestTheImagesDropInsAreJoinedWithToo(t *testing.T) {
+	w := newWorld(t)
+	dropIn := rootfs.File{Path: "/etc/ovenbird/nodeconfig.d/10-base.yaml", Data: []byte("apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {kubelet: {flags: [--v=3]}}\n")}
+	if err := w.root.Apply(dropIn); err != nil {
+		t.Fatal(err)
+	}
+	w.mustJoin()
+	if got := w.read("/etc/eks/kubelet/environment"); !strings.Contains(got, "--v=3") {
+		t.Errorf("kubelet gets %s", got)
+	}
+}
+
 func TestANodeThatWasReadyBeforeTheRebootIsNotReadyYet(t *testing.T) {
 	w := newWorld(t)
 	w.units.kubelet = func() { // it has not reported, and the Node is as the last kubelet left it
@@ -290,7 +317,7 @@ func TestACertificateThatTheClusterForgotIsReplaced(t *testing.T) {
 
 // TestAKilledAgentConverges ends the agent in every phase and starts it again.
 func TestAKilledAgentConverges(t *testing.T) {
-	for _, name := range []string{"metadata", "configuration", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
+	for _, name := range []string{"metadata", "configuration", "scripts", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			ctx, kill := context.WithCancel(t.Context())

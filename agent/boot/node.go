@@ -33,6 +33,7 @@ type Options struct {
 	Metadata *imds.Client
 	Traffic  *traffic.Meter // counts what goes through Metadata already, and what Join adds
 	Units    Units
+	Commands Commands
 	Clock    Clock
 	Random   func() float64 // in [0, 1)
 	CPUs     int
@@ -87,13 +88,15 @@ func (n *node) phases() []Phase {
 		// The service is the instance's own and comes with the network: ask often.
 		{Name: "metadata", Attempt: 15 * time.Second, Longest: time.Second, Run: n.readMetadata},
 		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 30 * time.Second, Run: n.readConfiguration},
+		// Beside the others, as they may take long; kubelet starts on what they leave.
+		{Name: "scripts", Needs: []string{"configuration"}, Attempt: scriptsAttempt, Run: n.runScripts},
 		{Name: "files", Needs: []string{"configuration"}, Attempt: time.Minute, Run: n.writeFiles},
 		// containerd and the certificate take longest, so they go side by side.
 		{Name: "containerd", Needs: []string{"files"}, Attempt: 3 * time.Minute, Run: n.startUnit(containerdUnit)},
 		{Name: "identity", Needs: []string{"configuration"}, Attempt: 3 * time.Minute, Run: n.identify},
 		// kubelet's watches back off far when it starts before the API server answers.
 		{Name: "api-server", Needs: []string{"identity"}, Attempt: 30 * time.Second, Run: n.awaitAPIServer},
-		{Name: "kubelet", Needs: []string{"containerd", "api-server"}, Attempt: 3 * time.Minute, Run: n.startUnit(kubeletUnit)},
+		{Name: "kubelet", Needs: []string{"containerd", "api-server", "scripts"}, Attempt: 3 * time.Minute, Run: n.startUnit(kubeletUnit)},
 		{Name: "network", Needs: []string{"kubelet"}, Attempt: 5 * time.Minute, Run: n.configureNetwork},
 		{Name: "ready", Needs: []string{"network"}, Attempt: 5 * time.Minute, Run: n.awaitReady},
 	}
@@ -114,9 +117,13 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	if err != nil {
 		return err
 	}
+	dropIns, err := ReadDropIns(n.Root)
+	if err != nil {
+		return err
+	}
 	n.facts.UserData = nodeconfig.UserData{}
-	if data != nil { // an instance without any can have a tag that names its cluster
-		if n.facts.UserData, err = nodeconfig.Parse(data); err != nil {
+	if data != nil || len(dropIns) > 0 { // an instance without any can have a tag that names its cluster
+		if n.facts.UserData, err = nodeconfig.Parse(data, dropIns...); err != nil {
 			return fmt.Errorf("user-data: %w", err)
 		}
 	}
@@ -130,7 +137,7 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 		return err
 	}
 	n.runner.describe(func(s *Status) {
-		s.Cluster, s.Warnings = n.facts.Cluster.Name, n.facts.UserData.Warnings
+		s.Node, s.Cluster, s.Warnings = n.facts.NodeName(), n.facts.Cluster.Name, n.facts.UserData.Warnings
 	})
 	for _, warning := range n.facts.UserData.Warnings {
 		n.Log.Warn("user-data", zap.String("warning", warning))
@@ -158,7 +165,7 @@ func (n *node) discover(ctx context.Context, tell func(string)) (discover.Cluste
 	}.Cluster(ctx, n.facts.UserData.Spec.Cluster)
 	var problems nodeconfig.Problems
 	if errors.As(err, &problems) {
-		return discover.Cluster{}, fmt.Errorf("user-data: %w", err)
+		return discover.Cluster{}, fmt.Errorf("user-data: %w", n.facts.UserData.Locate(problems))
 	}
 	return cluster, err
 }
@@ -173,6 +180,7 @@ func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
 		files []rootfs.File
 	}{
 		{manager, n.files.Environment},
+		{resolverUnit, n.files.Resolver},
 		{containerdUnit, n.files.Containerd},
 		{kubeletUnit, n.files.Kubelet},
 	} {
@@ -183,7 +191,11 @@ func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
 			return err
 		}
 	}
-	return n.refresh(manager, func() error { return n.Units.Reload(ctx) }, func() error { return nil })
+	asItIs := func() error { return nil }
+	if err := n.refresh(manager, func() error { return n.Units.Reload(ctx) }, asItIs); err != nil {
+		return err
+	}
+	return n.refresh(resolverUnit, func() error { return n.Units.Restart(ctx, resolverUnit) }, asItIs)
 }
 
 func (n *node) store() identity.Store {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -32,14 +33,23 @@ const (
 // Status is how far the node is with joining, and when it did what. All times are in
 // seconds since the kernel started.
 type Status struct {
-	Agent    string         `json:"agent"` // its release
-	Instance string         `json:"instance,omitempty"`
-	Node     string         `json:"node,omitempty"`
-	Cluster  string         `json:"cluster,omitempty"`
-	Ready    *float64       `json:"ready,omitempty"` // when the Node became Ready
-	Warnings []string       `json:"warnings,omitempty"`
-	Traffic  traffic.Counts `json:"traffic"` // of this run of the agent
-	Phases   []PhaseStatus  `json:"phases"`
+	Agent    string   `json:"agent"` // its release
+	Instance string   `json:"instance,omitempty"`
+	Node     string   `json:"node,omitempty"`
+	Cluster  string   `json:"cluster,omitempty"`
+	Ready    *float64 `json:"ready,omitempty"` // when the Node became Ready
+	Warnings []string `json:"warnings,omitempty"`
+	// Scripts are those of user-data, in their order, as far as they are done.
+	Scripts []ScriptStatus `json:"scripts,omitempty"`
+	Traffic traffic.Counts `json:"traffic"` // of this run of the agent
+	Phases  []PhaseStatus  `json:"phases"`
+}
+
+// warn adds a warning that is not there yet. The slice is a new one: others hold the old.
+func (s *Status) warn(warning string) {
+	if !slices.Contains(s.Warnings, warning) {
+		s.Warnings = append(slices.Clone(s.Warnings), warning)
+	}
 }
 
 // PhaseStatus is how far one phase is.
@@ -121,6 +131,11 @@ func (s Status) Print(w io.Writer, now time.Duration) error {
 	fmt.Fprintln(w, s.Headline())
 	for _, warning := range s.Warnings {
 		fmt.Fprintln(w, "warning:", warning)
+	}
+	for _, script := range s.Scripts {
+		if script.ExitStatus != nil && script.Seconds != nil {
+			fmt.Fprintf(w, "script %s: exit status %d after %.1fs\n", script.Name, *script.ExitStatus, *script.Seconds)
+		}
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "PHASE\tSTATE\tSINCE\tTOOK\tATTEMPTS\tNEXT TRY\tLAST ERROR")

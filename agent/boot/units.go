@@ -18,6 +18,7 @@ const (
 	manager        = "systemd"
 	containerdUnit = "containerd.service"
 	kubeletUnit    = "kubelet.service"
+	resolverUnit   = "systemd-resolved.service"
 )
 
 // stale marks that unit has not read its files since they changed.

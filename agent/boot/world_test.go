@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -101,12 +102,36 @@ func (u *units) Reload(context.Context) error                 { return u.call("r
 func (u *units) Start(_ context.Context, unit string) error   { return u.call("start", unit) }
 func (u *units) Restart(_ context.Context, unit string) error { return u.call("restart", unit) }
 
+// commands runs scripts by their text.
+type commands struct {
+	ran []string
+	run func(ctx context.Context, text string, output io.Writer) (int, error)
+	env []string
+}
+
+func (c *commands) Run(ctx context.Context, path string, environ []string, output io.Writer) (int, error) {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode() != 0o700 {
+		return 0, fmt.Errorf("%s: %v, %w", path, info, err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	c.ran, c.env = append(c.ran, string(text)), environ
+	if c.run == nil {
+		return 0, nil
+	}
+	return c.run(ctx, string(text), output)
+}
+
 // world is all that is around the agent: metadata, an API server, systemd, a disk.
 type world struct {
 	t        *testing.T
 	metadata *imdstest.Server
 	server   *apiservertest.Server
 	units    *units
+	commands *commands
 	clock    *clock
 	root     rootfs.Root
 	identity identity.Kind
@@ -123,7 +148,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, server: apiservertest.Start(t), clock: &clock{now: 5 * time.Second}, root: rootfs.Root(t.TempDir()), stsHost: stsHost, distinct: map[string]bool{}}
+	w := &world{t: t, server: apiservertest.Start(t), clock: &clock{now: 5 * time.Second}, root: rootfs.Root(t.TempDir()), commands: &commands{}, stsHost: stsHost, distinct: map[string]bool{}}
 	w.units = &units{
 		fail:       map[string]int{},
 		containerd: func() {},
@@ -215,8 +240,8 @@ func (w *world) join(ctx context.Context) error {
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	meter := &traffic.Meter{}
 	return boot.Join(ctx, boot.Options{
-		Root: w.root, Metadata: imds.New(w.metadata.URL, meter.Metadata.Wrap), Traffic: meter, Units: w.units, Clock: w.clock, Random: func() float64 { return 0 },
-		CPUs: 2, Identity: w.identity, BootID: bootID, Environ: []string{"PATH=/usr/bin"}, Release: "test",
+		Root: w.root, Metadata: imds.New(w.metadata.URL, meter.Metadata.Wrap), Traffic: meter, Units: w.units, Commands: w.commands, Clock: w.clock, Random: func() float64 { return 0 },
+		CPUs: 2, Identity: w.identity, BootID: bootID, Environ: []string{"PATH=/usr/bin", "NOTIFY_SOCKET=/run/x"}, Release: "test",
 		Log:     zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&w.journal), zap.DebugLevel)),
 		Console: &w.console, Notify: w.notify,
 	})

@@ -22,6 +22,7 @@ const notYet = "not supported yet"
 const (
 	clusterName  = `^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`
 	variableName = `^[A-Za-z_][A-Za-z0-9_]*$`
+	domainName   = `^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`
 )
 
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
@@ -33,7 +34,7 @@ func IsClusterName(name string) bool { return matches(clusterName, name) }
 type checker struct {
 	part     part
 	problems Problems
-	warnings []string
+	warnings Problems
 }
 
 func (c *checker) problem(field, format string, args ...any) {
@@ -42,7 +43,7 @@ func (c *checker) problem(field, format string, args ...any) {
 
 // check looks at the values of one document. What must be there is not its business: it
 // may come with another document.
-func (p part) check(config Config) (Problems, []string) {
+func (p part) check(config Config) (problems, warnings Problems) {
 	c := &checker{part: p}
 	if config.APIVersion != APIVersion {
 		c.problem("apiVersion", "want %s, not %q", APIVersion, config.APIVersion)
@@ -132,11 +133,15 @@ func (c *checker) instance(instance Instance) {
 	if len(instance.Storage.Volumes) > 0 {
 		c.problem("spec.instance.storage.volumes", notYet)
 	}
-	if len(instance.Network.Nameservers) > 0 {
-		c.problem("spec.instance.network.nameservers", notYet)
+	for i, server := range instance.Network.Nameservers {
+		if address, err := netip.ParseAddr(server); err != nil || address.Zone() != "" {
+			c.problem(fmt.Sprintf("spec.instance.network.nameservers[%d]", i), "%q is not an IP address", server)
+		}
 	}
-	if len(instance.Network.Domains) > 0 {
-		c.problem("spec.instance.network.domains", notYet)
+	for i, domain := range instance.Network.Domains {
+		if !matches(domainName, domain) || len(domain) > 253 {
+			c.problem(fmt.Sprintf("spec.instance.network.domains[%d]", i), "%q is not a domain such as example.com", domain)
+		}
 	}
 	for _, service := range slices.Sorted(maps.Keys(instance.Environment)) {
 		variables := instance.Environment[service]
@@ -179,14 +184,12 @@ func (c *checker) kubelet(options Kubelet) {
 	c.kubeletObject(kubeletShape(), "", options.Config)
 }
 
+// featureGates warns of what has no effect: gates come and go between releases of an image,
+// and a node without one still works.
 func (c *checker) featureGates(gates map[string]bool) {
 	for _, gate := range slices.Sorted(maps.Keys(gates)) {
-		on := gates[gate]
-		switch {
-		case !slices.Contains([]string{"InstanceIdNodeName", "FastImagePull"}, gate):
-			c.problem("spec.featureGates."+gate, "unknown field")
-		case on:
-			c.problem("spec.featureGates."+gate, notYet)
+		if gates[gate] && gate != InstanceIDNodeName {
+			c.warnings = append(c.warnings, c.part.problem("spec.featureGates."+gate, "there is no such feature here, so it has no effect"))
 		}
 	}
 }

@@ -39,7 +39,7 @@ func (c *checker) kubeletObject(shape map[string]string, path string, object map
 		at := path + key
 		kind, known := shape[at]
 		if !known {
-			c.warnings = append(c.warnings, c.part.problem(field+at, "kubelet has no such field and ignores it").Error())
+			c.warnings = append(c.warnings, c.part.problem(field+at, "kubelet has no such field and ignores it"))
 			continue
 		}
 		if nested, ok := object[key].(map[string]any); ok && kind == "object" {

@@ -161,84 +161,94 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 	for name, test := range map[string]struct{ userData, want string }{
 		"nothing at all": {" \n", "empty: a NodeConfig is needed"},
 		"an unknown field": {
-			document("cluster:", "  nam: demo"), "spec.cluster.nam: unknown field"},
+			document("cluster:", "  nam: demo"), "line 5: spec.cluster.nam: unknown field"},
 		"an unknown field of another case": {
-			document("cluster:", "  Name: demo"), "spec.cluster.Name: unknown field"},
+			document("cluster:", "  Name: demo"), "line 5: spec.cluster.Name: unknown field"},
 		"an unknown field in the second part": {
-			multi(nodeConfig, complete(t), nodeConfig, document("kubelets: {}")), "part 2 (application/node.eks.aws): spec.kubelets: unknown field"},
+			multi(nodeConfig, complete(t), nodeConfig, document("kubelets: {}")), "part 2 (application/node.eks.aws), line 4: spec.kubelets: unknown field"},
 		"an unknown field in the second document of a part": {
-			multi(nodeConfig, complete(t)+"---\n"+document("kubelets: {}")), "part 1 (application/node.eks.aws), document 2: spec.kubelets: unknown field"},
+			multi(nodeConfig, complete(t)+"---\n"+document("kubelets: {}")), "part 1 (application/node.eks.aws), document 2, line 13: spec.kubelets: unknown field"},
 		"a key given twice": {
 			document("cluster:", "  name: a", "  name: b"), `line 6: key "name" already set in map`},
+		"a key given twice in the second document": {
+			document("cluster: {}") + "---\n" + document("cluster:", "  name: a", "  name: b"), `document 2, line 11: key "name" already set in map`},
+		"a wrong value beside a key with dots": {
+			document("kubelet:", "  config:", "    featureGates:", "      a.b: true", "      a: 1"), "line 8: spec.kubelet.config.featureGates.a: want true or false, not 1"},
+		"a wrong flag behind an anchor": {
+			header + "spec:\n  kubelet: &k\n    flags: [v]\n", `line 5: spec.kubelet.flags[0]: "v" is not a flag such as --node-labels=a=b`},
+		"an unknown field in JSON": {
+			"{\"apiVersion\":\"node.eks.aws/v1alpha1\",\"kind\":\"NodeConfig\",\n\"spec\":{\n\"custer\":{}}}", "line 3: spec.custer: unknown field"},
 		"a number for a string": {
-			document("cluster:", "  name: 12"), "spec.cluster.name: want a string, not number"},
+			document("cluster:", "  name: 12"), "line 5: spec.cluster.name: want a string, not number"},
 		"a string for a list": {
-			document("kubelet:", "  flags: --v=2"), "spec.kubelet.flags: want a list, not string"},
+			document("kubelet:", "  flags: --v=2"), "line 5: spec.kubelet.flags: want a list, not string"},
 		"a string for a mapping": {
-			document("cluster: demo"), "spec.cluster: want a mapping, not string"},
+			document("cluster: demo"), "line 4: spec.cluster: want a mapping, not string"},
 		"a string for a truth value": {
-			document("cluster:", "  enableOutpost: maybe"), "spec.cluster.enableOutpost: want true or false, not string"},
+			document("cluster:", "  enableOutpost: maybe"), "line 5: spec.cluster.enableOutpost: want true or false, not string"},
 		"broken YAML": {
 			header + "spec: [", "line 3: did not find expected node content"},
 		"another kind": {
-			"apiVersion: v1\nkind: Pod\n", `apiVersion: want node.eks.aws/v1alpha1, not "v1"; kind: want NodeConfig, not "Pod"`},
+			"apiVersion: v1\nkind: Pod\n", `line 1: apiVersion: want node.eks.aws/v1alpha1, not "v1"; line 2: kind: want NodeConfig, not "Pod"`},
 		"no kind": {
-			"apiVersion: node.eks.aws/v1alpha1\n", `kind: want NodeConfig, not ""`},
+			"apiVersion: node.eks.aws/v1alpha1\n", `line 1: kind: want NodeConfig, not ""`},
 		"a cluster name with a slash": {
-			document("cluster:", "  name: a/b"), `spec.cluster.name: "a/b" is not a cluster name: a letter or digit first, then letters, digits, - and _, 100 at most`},
+			document("cluster:", "  name: a/b"), `line 5: spec.cluster.name: "a/b" is not a cluster name: a letter or digit first, then letters, digits, - and _, 100 at most`},
 		"an authority that is no base64": {
-			document("cluster:", "  certificateAuthority: '%%'"), "spec.cluster.certificateAuthority: not base64"},
+			document("cluster:", "  certificateAuthority: '%%'"), "line 5: spec.cluster.certificateAuthority: not base64"},
 		"an authority that is no certificate": {
-			document("cluster:", "  certificateAuthority: Y2VydGlmaWNhdGVBdXRob3JpdHk="), "spec.cluster.certificateAuthority: not a PEM certificate"},
+			document("cluster:", "  certificateAuthority: Y2VydGlmaWNhdGVBdXRob3JpdHk="), "line 5: spec.cluster.certificateAuthority: not a PEM certificate"},
 		"an authority that is a key": {
 			document("cluster:", "  certificateAuthority: "+base64.StdEncoding.EncodeToString([]byte(key))),
-			"spec.cluster.certificateAuthority: PEM block 1 is a PRIVATE KEY, not a CERTIFICATE"},
+			"line 5: spec.cluster.certificateAuthority: PEM block 1 is a PRIVATE KEY, not a CERTIFICATE"},
 		"a bad CIDR block": {
-			document("cluster:", "  cidr: 10.100.0.0"), `spec.cluster.cidr: "10.100.0.0" is not a CIDR block such as 10.100.0.0/16`},
+			document("cluster:", "  cidr: 10.100.0.0"), `line 5: spec.cluster.cidr: "10.100.0.0" is not a CIDR block such as 10.100.0.0/16`},
 		"a plain http endpoint": {
-			document("cluster:", "  apiServerEndpoint: http://x"), `spec.cluster.apiServerEndpoint: "http://x" is not an endpoint such as https://host:443`},
+			document("cluster:", "  apiServerEndpoint: http://x"), `line 5: spec.cluster.apiServerEndpoint: "http://x" is not an endpoint such as https://host:443`},
 		"an endpoint with a password, which is not told": {
-			document("cluster:", "  apiServerEndpoint: https://a:secret@x"), `spec.cluster.apiServerEndpoint: want no user in it`},
+			document("cluster:", "  apiServerEndpoint: https://a:secret@x"), `line 5: spec.cluster.apiServerEndpoint: want no user in it`},
 		"an endpoint without a host": {
-			document("cluster:", "  apiServerEndpoint: https://"), `spec.cluster.apiServerEndpoint: "https://" is not an endpoint such as https://host:443`},
+			document("cluster:", "  apiServerEndpoint: https://"), `line 5: spec.cluster.apiServerEndpoint: "https://" is not an endpoint such as https://host:443`},
 		"broken containerd TOML": {
-			document("containerd:", "  config: |", "    [a"), "spec.containerd.config: not TOML at line 1, column 3: expected ']' to close table name"},
+			document("containerd:", "  config: |", "    [a"), "line 5: spec.containerd.config: not TOML at line 1, column 3: expected ']' to close table name"},
 		"a kubelet field of the wrong type": {
-			document("kubelet:", "  config:", "    maxPods: many"), `spec.kubelet.config.maxPods: want a whole number, not "many"`},
+			document("kubelet:", "  config:", "    maxPods: many"), `line 6: spec.kubelet.config.maxPods: want a whole number, not "many"`},
 		"a kubelet duration that is none": {
-			document("kubelet:", "  config:", "    shutdownGracePeriod: soon"), `spec.kubelet.config.shutdownGracePeriod: want a duration such as 2m30s, not "soon"`},
+			document("kubelet:", "  config:", "    shutdownGracePeriod: soon"), `line 6: spec.kubelet.config.shutdownGracePeriod: want a duration such as 2m30s, not "soon"`},
 		"a nested kubelet field of the wrong type": {
-			document("kubelet:", "  config:", "    authentication: {webhook: {enabled: 1}}"), "spec.kubelet.config.authentication.webhook.enabled: want true or false, not 1"},
+			document("kubelet:", "  config:", "    authentication: {webhook: {enabled: 1}}"), "line 6: spec.kubelet.config.authentication.webhook.enabled: want true or false, not 1"},
 		"a kubelet list of the wrong type": {
-			document("kubelet:", "  config:", "    clusterDNS: 10.0.0.2"), `spec.kubelet.config.clusterDNS: want a list, not "10.0.0.2"`},
+			document("kubelet:", "  config:", "    clusterDNS: 10.0.0.2"), `line 6: spec.kubelet.config.clusterDNS: want a list, not "10.0.0.2"`},
 		"a kubelet list with a wrong element": {
-			document("kubelet:", "  config:", "    clusterDNS: [10.0.0.2, 3]"), "spec.kubelet.config.clusterDNS[1]: want a string, not 3"},
+			document("kubelet:", "  config:", "    clusterDNS: [10.0.0.2, 3]"), "line 6: spec.kubelet.config.clusterDNS[1]: want a string, not 3"},
 		"a kubelet mapping of the wrong type": {
-			document("kubelet:", "  config:", "    kubeReserved: {cpu: 1}"), "spec.kubelet.config.kubeReserved.cpu: want a string, not 1"},
+			document("kubelet:", "  config:", "    kubeReserved: {cpu: 1}"), "line 6: spec.kubelet.config.kubeReserved.cpu: want a string, not 1"},
 		"another kubelet API version": {
-			document("kubelet:", "  config:", "    apiVersion: v1"), "spec.kubelet.config.apiVersion: want kubelet.config.k8s.io/v1beta1, not \"v1\""},
+			document("kubelet:", "  config:", "    apiVersion: v1"), "line 6: spec.kubelet.config.apiVersion: want kubelet.config.k8s.io/v1beta1, not \"v1\""},
 		"a kubelet flag without dashes": {
-			document("kubelet:", "  flags: [node-labels=a=b]"), `spec.kubelet.flags[0]: "node-labels=a=b" is not a flag such as --node-labels=a=b`},
+			document("kubelet:", "  flags: [node-labels=a=b]"), `line 5: spec.kubelet.flags[0]: "node-labels=a=b" is not a flag such as --node-labels=a=b`},
 		"a kubelet flag of two lines": {
-			document("kubelet:", `  flags: ["--a=b\nX=y"]`), "spec.kubelet.flags[0]: a flag must be one line"},
+			document("kubelet:", `  flags: ["--a=b\nX=y"]`), "line 5: spec.kubelet.flags[0]: a flag must be one line"},
 		"an environment for nobody": {
 			document("instance:", "  environment:", "    sshd: {A: b}"),
-			"spec.instance.environment.sshd: unknown field: want default, systemd_kubelet or systemd_containerd"},
+			"line 6: spec.instance.environment.sshd: unknown field: want default, systemd_kubelet or systemd_containerd"},
 		"an environment variable with a bad name": {
-			document("instance:", "  environment:", "    default: {A-B: c}"), `spec.instance.environment.default: "A-B" is not the name of an environment variable`},
+			document("instance:", "  environment:", "    default: {A-B: c}"), `line 6: spec.instance.environment.default: "A-B" is not the name of an environment variable`},
 		"an environment variable of two lines": {
-			document("instance:", "  environment:", `    default: {A: "b\nc"}`), "spec.instance.environment.default.A: a value must be one line"},
-		"an unknown feature": {
-			document("featureGates: {Magic: true}"), "spec.featureGates.Magic: unknown field"},
-		"a shell script": {
-			"#!/bin/sh\nreboot\n", "shell scripts in user-data are not supported yet"},
-		"a shell script part": {
-			multi(nodeConfig, complete(t), "text/x-shellscript", "#!/bin/sh\n"), "part 2 (text/x-shellscript): shell scripts in user-data are not supported yet"},
+			document("instance:", "  environment:", `    default: {A: "b\nc"}`), "line 6: spec.instance.environment.default.A: a value must be one line"},
+		"a name server by name": {
+			document("instance:", "  network:", "    nameservers: [10.0.0.2, dns.example]"), `line 6: spec.instance.network.nameservers[1]: "dns.example" is not an IP address`},
+		"a domain of two words": {
+			document("instance:", "  network:", "    domains:", "    - a.example", "    - b c"), `line 8: spec.instance.network.domains[1]: "b c" is not a domain such as example.com`},
+		"a feature that is not on or off": {
+			document("featureGates: {Magic: 1}"), "line 4: spec.featureGates: want true or false, not number"},
+		"a shell script alone": {
+			"#!/bin/sh\nreboot\n", "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type text/x-shellscript and application/node.eks.aws, or call /etc/eks/bootstrap.sh"},
 		"cloud-config": {
-			"#cloud-config\n{}\n", "content type text/cloud-config is not supported; these are: application/node.eks.aws, application/x-pem-file"},
+			"#cloud-config\n{}\n", "content type text/cloud-config is not supported; these are: application/node.eks.aws, application/x-pem-file, text/x-shellscript"},
 		"a part without a type": {
 			"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=B\n\n--B\n\nhello\n--B--\n",
-			"part 1 (text/plain): content type text/plain is not supported; these are: application/node.eks.aws, application/x-pem-file"},
+			"part 1 (text/plain): content type text/plain is not supported; these are: application/node.eks.aws, application/x-pem-file, text/x-shellscript"},
 		"a PEM part that is none": {
 			multi("application/x-pem-file", "hello", nodeConfig, complete(t)), "part 1 (application/x-pem-file): not a PEM certificate"},
 		"authorities only": {
@@ -274,10 +284,6 @@ func TestWhatIsNotThereYetIsRefusedByName(t *testing.T) {
 		"spec.instance.localStorage.mountPath":      {"instance:", "  localStorage: {mountPath: /x}"},
 		"spec.instance.localStorage.disabledMounts": {"instance:", "  localStorage: {disabledMounts: [PodLogs]}"},
 		"spec.instance.storage.volumes":             {"instance:", "  storage: {volumes: [{device: /dev/x}]}"},
-		"spec.instance.network.nameservers":         {"instance:", "  network: {nameservers: [8.8.8.8]}"},
-		"spec.instance.network.domains":             {"instance:", "  network: {domains: [example.com]}"},
-		"spec.featureGates.InstanceIdNodeName":      {"featureGates: {InstanceIdNodeName: true}"},
-		"spec.featureGates.FastImagePull":           {"featureGates: {FastImagePull: true}"},
 	} {
 		t.Run(field, func(t *testing.T) {
 			_, err := nodeconfig.Parse([]byte(document(lines...)))
@@ -295,7 +301,7 @@ func TestAMaxPodsExpressionIsCompiled(t *testing.T) {
 		t.Errorf("got %+v, %v", got.Spec.Kubelet, err)
 	}
 	_, err = nodeconfig.Parse([]byte(document("kubelet: {maxPodsExpression: max_pods +}")))
-	if want := "spec.kubelet.maxPodsExpression: line 1, column 11: Syntax error: mismatched input '<EOF>'"; err == nil || err.Error() != want {
+	if want := "line 4: spec.kubelet.maxPodsExpression: line 1, column 11: Syntax error: mismatched input '<EOF>'"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
@@ -311,9 +317,38 @@ func TestAKubeletFieldThatKubeletIgnoresIsAWarning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"spec.kubelet.config.authentication.x509.ca: kubelet has no such field and ignores it", "spec.kubelet.config.maxPod: kubelet has no such field and ignores it"}
+	want := []string{"line 4: spec.kubelet.config.authentication.x509.ca: kubelet has no such field and ignores it", "line 4: spec.kubelet.config.maxPod: kubelet has no such field and ignores it"}
 	if !reflect.DeepEqual(got.Warnings, want) {
 		t.Errorf("got %q, want %q", got.Warnings, want)
+	}
+}
+
+func TestAFeatureThatIsNotHereIsAWarning(t *testing.T) {
+	got, err := nodeconfig.Parse([]byte(document("featureGates: {InstanceIdNodeName: true, Magic: true, Other: false}")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"line 4: spec.featureGates.Magic: there is no such feature here, so it has no effect"}; !reflect.DeepEqual(got.Warnings, want) {
+		t.Errorf("got %q, want %q", got.Warnings, want)
+	}
+}
+
+func TestDropInsComeBeforeUserData(t *testing.T) {
+	base := nodeconfig.DropIn{Path: "/etc/ovenbird/nodeconfig.d/10-base.yaml", Data: []byte(document("cluster: {name: a, cidr: 10.100.0.0/16}", "kubelet: {flags: [--v=2]}"))}
+	site := nodeconfig.DropIn{Path: "/etc/ovenbird/nodeconfig.d/20-site.yaml", Data: []byte(document("cluster: {name: b}"))}
+	got, err := nodeconfig.Parse([]byte(document("cluster: {name: c}", "kubelet: {flags: [--v=4]}")), base, site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := got.Spec.Cluster; c.Name != "c" || c.CIDR != "10.100.0.0/16" || !reflect.DeepEqual(got.Spec.Kubelet.Flags, []string{"--v=2", "--v=4"}) {
+		t.Errorf("got %+v", got.Spec)
+	}
+	if got, err = nodeconfig.Parse(nil, base, site); err != nil || got.Spec.Cluster.Name != "b" {
+		t.Errorf("without user-data: %+v, %v", got.Spec, err)
+	}
+	site.Data = []byte(document("clutser: {}"))
+	if _, err := nodeconfig.Parse([]byte(document("cluster: {}")), base, site); err == nil || err.Error() != site.Path+", line 4: spec.clutser: unknown field" {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -329,5 +364,30 @@ func TestABombIsRefused(t *testing.T) {
 	_, err := nodeconfig.Parse([]byte(gzipped(strings.Repeat("a: b\n", 1<<20))))
 	if err == nil || !strings.Contains(err.Error(), "longer than 1048576 bytes") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestScriptsAreHandedOnInTheirOrder(t *testing.T) {
+	const script, nodeConfig = "text/x-shellscript", "application/node.eks.aws"
+	message := multi(script, "#!/bin/sh\necho 1", nodeConfig, complete(t), script, "#!/bin/sh\necho 2", script, "echo 3")
+	for name, userData := range map[string]string{"plain": message, "with line ends of mail": strings.ReplaceAll(message, "\n", "\r\n")} {
+		t.Run(name, func(t *testing.T) {
+			got, err := nodeconfig.Parse([]byte(userData))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var said []string
+			for _, script := range got.Scripts {
+				said = append(said, script.Name+" "+string(script.Body))
+			}
+			want := []string{"part 1 (text/x-shellscript) #!/bin/sh\necho 1", "part 3 (text/x-shellscript) #!/bin/sh\necho 2", "part 4 (text/x-shellscript) echo 3"}
+			if !reflect.DeepEqual(said, want) {
+				t.Errorf("got %q, want %q", said, want)
+			}
+			warning := []string{"part 4 (text/x-shellscript): will fail: a script begins with #! and its interpreter"}
+			if !reflect.DeepEqual(got.Warnings, warning) {
+				t.Errorf("got %q, want %q", got.Warnings, warning)
+			}
+		})
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	kjson "sigs.k8s.io/json"
@@ -19,39 +21,67 @@ type UserData struct {
 	// TrustedCAs are the application/x-pem-file parts, in PEM: authorities to trust besides
 	// the system's, for calls to AWS and for registries. Nil when there are none.
 	TrustedCAs []byte
+	// Scripts are the text/x-shellscript parts, in their order.
+	Scripts []Script
 	// Warnings name what will have no effect: kubelet drops fields that it does not know.
 	Warnings []string
+
+	documents []document
+}
+
+// DropIn is a file of NodeConfig documents that the image brings along.
+type DropIn struct {
+	Path string
+	Data []byte
+}
+
+// Locate says for problems with the merged NodeConfig which part and line they are about:
+// the last document that has the field, or else the mapping that it belongs in.
+func (u UserData) Locate(problems Problems) Problems {
+	for i, problem := range problems {
+		for at := problem.Field; at != "" && problem.Field != "" && problem.Line == 0; {
+			for _, d := range slices.Backward(u.documents) {
+				if d.has(at) {
+					found := d.problem(problem.Field, "%s", problem.Message)
+					problems[i], problem = found, found
+					break
+				}
+			}
+			at = at[:max(0, strings.LastIndexByte(at, '.'))]
+		}
+	}
+	return problems
 }
 
 // Parse reads user-data: a NodeConfig in YAML or JSON, or a MIME multipart of those, of
-// which later ones win. Gzip and base64 are undone. Any error is of type Problems.
-func Parse(userData []byte) (UserData, error) {
-	if len(bytes.TrimSpace(userData)) == 0 {
+// which later ones win, with authorities and scripts among them. Drop-ins come before all of
+// it and may stand for it. Gzip and base64 are undone. Any error is of type Problems.
+func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
+	var parts []part
+	for _, dropIn := range dropIns {
+		parts = append(parts, part{name: dropIn.Path, mediaType: typeNodeConfig, body: dropIn.Data})
+	}
+	var problems Problems
+	switch empty := len(bytes.TrimSpace(userData)) == 0; {
+	case empty && len(dropIns) == 0:
 		return UserData{}, Problems{{Message: "empty: a NodeConfig is needed"}}
+	case !empty:
+		var own []part
+		own, problems = split(userData)
+		parts = append(parts, own...)
 	}
-	parts, problems := split(userData)
 	var result UserData
-	var trees []tree
 	for _, p := range parts {
-		switch p.mediaType {
-		case typeNodeConfig:
-			documents, warnings, found := p.nodeConfigs()
-			trees = append(trees, documents...)
-			result.Warnings = append(result.Warnings, warnings...)
-			problems = append(problems, found...)
-		case typePEM:
-			if err := checkCertificates(p.body); err != nil {
-				problems = append(problems, p.problem("", "%v", err))
-			}
-			result.TrustedCAs = append(append(result.TrustedCAs, bytes.TrimSpace(p.body)...), '\n')
-		case "text/x-shellscript":
-			problems = append(problems, p.problem("", "shell scripts in user-data are not supported yet"))
-		default:
-			problems = append(problems, p.problem("", "content type %s is not supported; these are: %s, %s", p.mediaType, typeNodeConfig, typePEM))
-		}
+		problems = append(problems, result.add(p)...)
 	}
+	trees, warnings, found := readDocuments(result.documents)
+	result.Warnings = append(result.Warnings, warnings...)
+	problems = append(problems, found...)
 	if len(problems) > 0 {
 		return UserData{}, problems
+	}
+	if len(trees) == 0 && len(result.Scripts) > 0 {
+		return UserData{}, Problems{{Message: "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type " + typeScript + " and " + typeNodeConfig + ", or call " + bootstrapPath}}
 	}
 	if len(trees) == 0 {
 		return UserData{}, Problems{{Message: "no part of type " + typeNodeConfig}}
@@ -67,73 +97,111 @@ func Parse(userData []byte) (UserData, error) {
 	return result, nil
 }
 
-// nodeConfigs reads and checks the documents of a NodeConfig part.
-func (p part) nodeConfigs() (trees []tree, warnings []string, problems Problems) {
-	documents := splitDocuments(p.body)
-	for i, document := range documents {
-		at := p
-		if len(documents) > 1 {
-			at.name = strings.TrimPrefix(fmt.Sprintf("%s, document %d", p.name, i+1), ", ")
+// add takes one part in.
+func (u *UserData) add(p part) (problems Problems) {
+	switch p.mediaType {
+	case typeNodeConfig:
+		u.documents = append(u.documents, splitDocuments(p)...)
+	case typePEM:
+		if err := checkCertificates(p.body); err != nil {
+			problems = append(problems, p.problem("", "%v", err))
 		}
-		config, t, found := at.decode(document)
-		problems = append(problems, found...)
-		if t == nil {
-			continue
+		u.TrustedCAs = append(append(u.TrustedCAs, bytes.TrimSpace(p.body)...), '\n')
+	case typeScript:
+		script, warnings := p.script()
+		if script.callsBootstrap() {
+			var d document
+			if d, warnings, problems = p.bootstrap(script); len(problems) == 0 {
+				u.documents = append(u.documents, d)
+			}
+		} else {
+			u.Scripts = append(u.Scripts, script)
 		}
-		found, more := at.check(config)
-		problems, warnings = append(problems, found...), append(warnings, more...)
-		trees = append(trees, t)
+		u.Warnings = append(u.Warnings, warnings.lines()...)
+	default:
+		problems = append(problems, p.problem("", "content type %s is not supported; these are: %s, %s, %s", p.mediaType, typeNodeConfig, typePEM, typeScript))
+	}
+	return problems
+}
+
+// readDocuments reads and checks documents.
+func readDocuments(documents []document) (trees []tree, warnings []string, problems Problems) {
+	for _, d := range documents {
+		config, t, found := d.decode()
+		if t != nil {
+			wrong, unheard := d.part.check(config)
+			found = append(found, wrong...)
+			warnings = append(warnings, d.locate(unheard).lines()...)
+			trees = append(trees, t)
+		}
+		problems = append(problems, d.locate(found)...)
 	}
 	return trees, warnings, problems
 }
 
 // splitDocuments cuts YAML at its "---" lines and drops what is empty.
-func splitDocuments(data []byte) [][]byte {
-	var documents [][]byte
-	var current []byte
+func splitDocuments(p part) []document {
+	var documents []document
+	current, number := document{part: p, first: 1}, 0
 	flush := func() {
-		if len(bytes.TrimSpace(current)) > 0 {
+		if len(bytes.TrimSpace(current.data)) > 0 {
 			documents = append(documents, current)
 		}
-		current = nil
+		current = document{part: p, first: number + 1}
 	}
-	for line := range bytes.Lines(data) {
+	for line := range bytes.Lines(p.body) {
+		number++
 		if trimmed := bytes.TrimRight(line, " \t\r\n"); bytes.Equal(trimmed, []byte("---")) {
 			flush()
 			continue
 		}
-		current = append(current, line...)
+		current.data = append(current.data, line...)
 	}
 	flush()
+	if len(documents) > 1 {
+		for i := range documents {
+			documents[i].part.name = strings.TrimPrefix(fmt.Sprintf("%s, document %d", p.name, i+1), ", ")
+		}
+	}
 	return documents
 }
 
 // decode reads one document strictly. The tree is nil when there is nothing to go on with.
-func (p part) decode(document []byte) (Config, tree, Problems) {
-	data, err := yaml.YAMLToJSONStrict(document)
+func (d document) decode() (Config, tree, Problems) {
+	data, err := yaml.YAMLToJSONStrict(d.data)
 	if err != nil {
-		return Config{}, nil, Problems{p.problem("", "%s", yamlError(err))}
+		return Config{}, nil, Problems{d.yamlProblem(err)}
 	}
 	var config Config
 	strict, err := kjson.UnmarshalStrict(data, &config)
 	if err != nil {
 		field, message := typeError(err)
-		return Config{}, nil, Problems{p.problem(field, "%s", message)}
+		return Config{}, nil, Problems{d.part.problem(field, "%s", message)}
 	}
 	var problems Problems
 	for _, err := range strict {
-		problems = append(problems, p.problem(fieldPath(err), "unknown field"))
+		problems = append(problems, d.part.problem(fieldPath(err), "unknown field"))
 	}
 	var t tree
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &t); err != nil {
-		problems = append(problems, p.problem("", "%v", err))
+		problems = append(problems, d.part.problem("", "%v", err))
 	}
 	return config, t, problems
 }
 
-// yamlError drops what says nothing to the user.
-func yamlError(err error) string {
-	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n  ")
+// yamlProblem drops what says nothing to the user, and counts lines from the part's first.
+func (d document) yamlProblem(err error) Problem {
+	message := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")
+	message = strings.TrimPrefix(strings.TrimPrefix(message, "yaml: "), "unmarshal errors:\n  ")
+	problem := d.part.problem("", "%s", message)
+	if where, what, ok := strings.Cut(message, ": "); ok {
+		if line, isLine := strings.CutPrefix(where, "line "); isLine {
+			if n, err := strconv.Atoi(line); err == nil {
+				problem.Line, problem.Message = d.first-1+n, what
+			}
+		}
+	}
+	return problem
 }
 
 // typeError says in the user's words what the JSON decoder says in Go's.

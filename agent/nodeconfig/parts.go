@@ -16,6 +16,7 @@ import (
 const (
 	typeNodeConfig = "application/node.eks.aws"
 	typePEM        = "application/x-pem-file"
+	typeScript     = "text/x-shellscript"
 
 	// maxUserData bounds what user-data may unpack to. EC2 hands out at most 16 KiB,
 	// which gzip can make into much more.
@@ -160,7 +161,7 @@ func isMIME(data []byte) bool {
 func sniff(data []byte) string {
 	switch {
 	case bytes.HasPrefix(data, []byte("#!")):
-		return "text/x-shellscript"
+		return typeScript
 	case bytes.HasPrefix(data, []byte("#cloud-config")):
 		return "text/cloud-config"
 	case bytes.HasPrefix(data, []byte("#cloud-boothook")):

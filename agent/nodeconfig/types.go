@@ -1,7 +1,7 @@
 // Package nodeconfig reads an instance's user-data: NodeConfig documents of the public API
-// node.eks.aws/v1alpha1 and the certificate authorities that come with them. Reading is
+// node.eks.aws/v1alpha1, and the certificate authorities and scripts that come with them. Reading is
 // strict: a field that the API does not have, a value of the wrong type and a feature that
-// is not there yet are errors which name the part and the field, never silence. Nothing
+// is not there yet are errors which name the part, the line and the field, never silence. Nothing
 // here looks at the machine or calls anyone.
 package nodeconfig
 
@@ -28,6 +28,9 @@ type Spec struct {
 	Kubelet      Kubelet         `json:"kubelet,omitempty"`
 	FeatureGates map[string]bool `json:"featureGates,omitempty"`
 }
+
+// InstanceIDNodeName is the feature gate by which a node has its instance's ID as its name.
+const InstanceIDNodeName = "InstanceIdNodeName"
 
 // Cluster says where the cluster is, in the words of the EKS API's DescribeCluster.
 type Cluster struct {
@@ -85,6 +88,6 @@ const (
 
 // Network changes name resolution.
 type Network struct {
-	Nameservers []string `json:"nameservers,omitempty"`
-	Domains     []string `json:"domains,omitempty"`
+	Nameservers []string `json:"nameservers,omitempty"` // instead of those of the DHCP lease
+	Domains     []string `json:"domains,omitempty"`     // to search, besides those of the lease
 }
