@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -51,7 +50,7 @@ as a waterfall, to FILE or to standard output. Times are in seconds since the ke
 		t := timeline.Of(status, now)
 		switch svg {
 		case "":
-			return output.Print(cmd.OutOrStdout(), t, func(w io.Writer) error { return t.Print(w) })
+			return output.Print(cmd.OutOrStdout(), t, t.Print)
 		case "-":
 			_, err := cmd.OutOrStdout().Write(t.SVG())
 			return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -121,7 +122,7 @@ func TestKubeletsClientRunsTheAgentForItsToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	if _, err := ststoken.Parse(shown, "sts.us-west-2.amazonaws.com", time.Now()); err != nil || response.StatusCode != 200 {
+	if _, err := ststoken.Parse(shown, "sts.us-west-2.amazonaws.com", time.Now()); err != nil || response.StatusCode != http.StatusOK {
 		t.Errorf("the API server answered %d, of the token it is said: %v", response.StatusCode, err)
 	}
 }
