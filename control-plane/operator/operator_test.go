@@ -276,7 +276,13 @@ func TestUserDataIsWhatTheAgentReads(t *testing.T) {
 	state := t.TempDir()
 	activate(t, r, state)
 	authority := filepath.Join(state, "clusters/demo/pki/ca.crt")
-	args := []string{"user-data", "demo", "--environment", "AWS_ENDPOINT_URL=https://aws.lab.internal/", "--environment", "NO_PROXY=a,b=c", "--trust", authority}
+	script, more := filepath.Join(state, "set-up.sh"), filepath.Join(state, "more.yaml")
+	for file, content := range map[string]string{script: "#!/bin/sh\ntrue\n", more: "apiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec: {kubelet: {maxPodsExpression: max_pods - 1}}\n"} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"user-data", "demo", "--part", script, "--part", more, "--environment", "AWS_ENDPOINT_URL=https://aws.lab.internal/", "--environment", "NO_PROXY=a,b=c", "--trust", authority}
 	out := must(t, args...)
 	read, err := nodeconfig.Parse([]byte(out))
 	if err != nil {
@@ -295,6 +301,9 @@ func TestUserDataIsWhatTheAgentReads(t *testing.T) {
 	}
 	if !bytes.Equal(bytes.TrimSpace(read.TrustedCAs), bytes.TrimSpace(want)) {
 		t.Errorf("trusted: %s", read.TrustedCAs)
+	}
+	if len(read.Scripts) != 1 || read.Spec.Kubelet.MaxPodsExpression != "max_pods - 1" {
+		t.Errorf("parts of one's own: %+v, %+v", read.Scripts, read.Spec.Kubelet)
 	}
 	if again := must(t, args...); again != out {
 		t.Error("the same cluster gives other bytes")
@@ -318,6 +327,7 @@ func TestUserDataRefusesWhatNoNodeShouldGet(t *testing.T) {
 		"no PEM certificate":       {"--trust", empty},
 		"name a file of certifica": {"--trust", filepath.Join(state, "clusters/demo/pki/ca.key")},
 		"no such file":             {"--trust", filepath.Join(state, "none")},
+		"no node could read":       {"--part", empty},
 	} {
 		if out, _, err := ovenbird(t, append([]string{"user-data", "demo"}, args...)...); err == nil || !strings.Contains(err.Error(), want) || out != "" {
 			t.Errorf("%v: got %v and %q, want an error with %q", args, err, out, want)

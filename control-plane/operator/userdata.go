@@ -23,6 +23,7 @@ const maxUserData = 16 << 10
 type userDataFlags struct {
 	environment []string
 	trust       []string
+	parts       []string
 }
 
 // UserDataCommand is `ovenbird user-data`.
@@ -35,18 +36,24 @@ func UserDataCommand() *cobra.Command {
 cluster, its endpoint, its authority and its service addresses, so that the instance need
 not ask AWS for them. It holds no secret.`,
 		Example: "  ovenbird user-data demo > user-data\n" +
-			"  ovenbird user-data demo --environment AWS_ENDPOINT_URL=https://aws.lab.internal --trust .ovenbird/lab/ca.crt",
+			"  ovenbird user-data demo --environment AWS_ENDPOINT_URL=https://aws.lab.internal --trust .ovenbird/lab/ca.crt\n" +
+			"  ovenbird user-data demo --part nodeconfig.yaml --part set-up.sh",
 		Args: oneCluster,
 	}
 	// Not a slice: a value may hold commas.
 	cmd.Flags().StringArrayVar(&flags.environment, "environment", nil, "environment variable of the node's services and AWS calls, NAME=VALUE")
 	cmd.Flags().StringArrayVar(&flags.trust, "trust", nil, "PEM file of an authority to trust for AWS calls")
+	cmd.Flags().StringArrayVar(&flags.parts, "part", nil, "file with another NodeConfig, which wins, or with a shell script (#!) that runs once before kubelet starts")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		environment, err := parseEnvironment(flags.environment)
 		if err != nil {
 			return cli.Usage(err)
 		}
 		trusted, err := readTrusted(flags.trust)
+		if err != nil {
+			return err
+		}
+		own, err := readParts(flags.parts)
 		if err != nil {
 			return err
 		}
@@ -58,7 +65,7 @@ not ask AWS for them. It holds no secret.`,
 		if err != nil {
 			return err
 		}
-		userData, err := renderUserData(cluster, environment, trusted)
+		userData, err := renderUserData(cluster, environment, trusted, own)
 		if err != nil {
 			return err
 		}
@@ -111,8 +118,21 @@ func readTrusted(files []string) ([][]byte, error) {
 	return trusted, nil
 }
 
+// readParts reads the files of the user's own parts.
+func readParts(files []string) ([][]byte, error) {
+	var parts [][]byte
+	for _, file := range files {
+		part, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("--part: %w", err)
+		}
+		parts = append(parts, part)
+	}
+	return parts, nil
+}
+
 // renderUserData writes a MIME multipart, and reads it back as the agent will.
-func renderUserData(cluster joinable, environment map[string]string, trusted [][]byte) ([]byte, error) {
+func renderUserData(cluster joinable, environment map[string]string, trusted, own [][]byte) ([]byte, error) {
 	spec := map[string]any{"cluster": map[string]string{
 		"name": cluster.name, "apiServerEndpoint": cluster.endpoint, "certificateAuthority": cluster.authority, "cidr": cluster.serviceCIDR,
 	}}
@@ -143,11 +163,18 @@ func renderUserData(cluster joinable, environment map[string]string, trusted [][
 	for _, certificates := range trusted {
 		err = errors.Join(err, writePart("application/x-pem-file", certificates))
 	}
+	for _, part := range own {
+		mediaType := "application/node.eks.aws"
+		if bytes.HasPrefix(part, []byte("#!")) {
+			mediaType = "text/x-shellscript"
+		}
+		err = errors.Join(err, writePart(mediaType, part))
+	}
 	if err := errors.Join(err, parts.Close()); err != nil {
 		return nil, fmt.Errorf("encode user-data: %w", err)
 	}
 	if out.Len() > maxUserData {
-		return nil, fmt.Errorf("the user-data is %d bytes, more than EC2's %d: trust fewer certificates", out.Len(), maxUserData)
+		return nil, fmt.Errorf("the user-data is %d bytes, more than EC2's %d: trust fewer certificates, or have shorter parts", out.Len(), maxUserData)
 	}
 	if _, err := nodeconfig.Parse(out.Bytes()); err != nil {
 		return nil, fmt.Errorf("no node could read this user-data: %w", err)

@@ -85,6 +85,7 @@ func TestOneMachine(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
+	t.Run("the second node is as its user-data says, and well", func(t *testing.T) { checkUserData(ctx, t, l, client, second) })
 	t.Run("the root is read-only and /var has the whole volume", func(t *testing.T) { checkRoot(t, l, client, second) })
 	t.Run("a pod in a user namespace owns its files", func(t *testing.T) { checkUserNamespace(t, l, client, second) })
 	t.Run("a node that asks for another's name is refused", func(t *testing.T) { checkForeignNames(ctx, t, l, first, second) })
@@ -223,10 +224,11 @@ func checkAWSCLI(t *testing.T, l *lab, kubernetes string) {
 	}
 }
 
-// startSecondNode starts another instance with the same user-data and waits for its Node.
+// startSecondNode starts another instance, with ownParts in its user-data, and waits for
+// its Node.
 func startSecondNode(ctx context.Context, t *testing.T, l *lab, first string) string {
 	t.Helper()
-	l.run(t, 10*time.Minute, "scripts/add-node", "--volume-size", strconv.Itoa(secondVolume))
+	l.run(t, 10*time.Minute, "env", "OVENBIRD_PARTS="+writeParts(t), "scripts/add-node", "--volume-size", strconv.Itoa(secondVolume))
 	nodes, err := l.client(t).CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
