@@ -3,6 +3,7 @@
 #   OVENBIRD_STATE    where the lab, the control plane and the kubeconfig live (.ovenbird)
 #   OVENBIRD_LAB      the lab's name, which is its network namespace's too (ovenbird)
 #   OVENBIRD_CLUSTER  the cluster's name (demo)
+#   OVENBIRD_VERSION  the Kubernetes minor of a new cluster (the newest on offer)
 #   OVENBIRD_IMAGE    the disk that instances boot from (.ovenbird/image/disk.raw)
 #
 # Relative paths are relative to the repository.

@@ -27,17 +27,23 @@ type lab struct {
 	root  string // the repository
 	state string
 	name  string
-	env   []string // what `ovenbird-lab env` exports
+	env   []string // settings of the scripts, and what `ovenbird-lab env` exports
 }
 
-// startLab runs scripts/up on a lab of its own and removes it when the test ends.
-func startLab(t *testing.T) *lab {
+func repository(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{root: root, state: t.TempDir(), name: fmt.Sprintf("ob-e2e-%d", os.Getpid())}
+	return root
+}
+
+// startLab runs scripts/up with settings on a lab of its own and removes it when the test
+// ends.
+func startLab(t *testing.T, settings ...string) *lab {
+	t.Helper()
+	l := &lab{root: repository(t), state: t.TempDir(), name: fmt.Sprintf("ob-e2e-%d", os.Getpid()), env: settings}
 	t.Cleanup(func() {
 		if t.Failed() {
 			l.keepLogs(t)
