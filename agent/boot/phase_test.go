@@ -176,9 +176,9 @@ func TestTheTableSaysWhatIsGoingOn(t *testing.T) {
 warning: odd
 PHASE       STATE     SINCE  TOOK   ATTEMPTS  NEXT TRY  LAST ERROR
 metadata    done      5.1s   0.2s   2         -         EOF
-containerd  running   5.4s   34.6s  1         -         
+containerd  running   5.4s   34.6s  1         -
 identity    retrying  5.4s   34.6s  7         in 2.0s   no answer
-ready       waiting   -      -      0         -         
+ready       waiting   -      -      0         -
 0 calls to instance metadata, 0 calls to AWS APIs, 0 calls to the API server
 `
 	if b.String() != want {

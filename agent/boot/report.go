@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"context"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -36,6 +37,26 @@ func (n *node) changed(status Status, phase PhaseStatus) {
 		}
 	case phase.Detail != "":
 		n.Log.Info("phase waits", zap.String("phase", phase.Name), zap.String("for", phase.Detail))
+	}
+}
+
+// failsForLong tells the console what there is to do: nobody can log in to a node that has
+// never joined.
+func (n *node) failsForLong(ctx context.Context, phase PhaseStatus) {
+	now := n.Clock.SinceBoot().Seconds()
+	n.console(now, "%s has failed for %.0f minutes: %s", phase.Name, (now-*phase.Started)/60, phase.LastError)
+	n.console(now, "what to do: %s", phase.WhatToDo)
+	for _, line := range phase.Log {
+		n.console(now, "log: %s", line)
+	}
+	if n.Examine == nil {
+		return
+	}
+	if found, whatToDo := n.Examine(ctx); found != "" && ctx.Err() == nil {
+		n.console(now, "doctor: %s", found)
+		if whatToDo != phase.WhatToDo {
+			n.console(now, "what to do: %s", whatToDo)
+		}
 	}
 }
 

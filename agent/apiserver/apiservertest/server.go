@@ -183,6 +183,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		watchObject(s, w, r, func() *certificatesv1.CertificateSigningRequest { return s.requests[selected] })
 	case r.Method == http.MethodGet && r.URL.Path == "/api/v1/nodes" && user == "system:node:"+selected:
 		watchObject(s, w, r, func() *corev1.Node { return s.nodes[selected] })
+	case r.Method == http.MethodPatch && strings.HasPrefix(r.URL.Path, nodesPath):
+		s.patchNode(w, r, user)
 	default:
 		fail(w, http.StatusForbidden, user+" may not do that")
 	}
