@@ -31,7 +31,13 @@ const (
 	DescribeTLS = "The endpoint of the EKS API has a certificate that this machine does not trust. Something between may look into TLS; " +
 		"an authority of one's own goes into user-data as a part of type application/x-pem-file."
 
+	EKSTrouble = "The EKS API refuses or fails for now, and the agent goes on asking. " +
+		"spec.cluster's apiServerEndpoint, certificateAuthority and cidr in user-data spare the call."
+
 	ClusterState = "The cluster must be ACTIVE or UPDATING: `aws eks describe-cluster --name NAME --query cluster.status`. The agent goes on asking."
+
+	ClusterName = "Put spec.cluster.name into user-data, which `ovenbird-agent config check FILE` reads as a node does. Or give the instance a tag that names the cluster, " +
+		"and show it its tags: `aws ec2 modify-instance-metadata-options --instance-id ID --instance-metadata-tags enabled`."
 
 	NoCluster = "See that spec.cluster.name in user-data, or the instance's tag, names a cluster of this account and region: `aws eks list-clusters`."
 
@@ -59,7 +65,7 @@ const (
 
 // Unit is about a service, named without its suffix, that does not run.
 func Unit(unit string) string {
-	return "See `systemctl status " + unit + "` and `journalctl -u " + unit + "`. ovenbird-agent starts it in its turn: `ovenbird-agent status`."
+	return "See `systemctl status " + unit + "` and `journalctl -u " + unit + "`."
 }
 
 // Name is about a host name that does not resolve.

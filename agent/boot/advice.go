@@ -39,6 +39,8 @@ func advise(phase string, err error) string {
 	switch phase {
 	case "metadata":
 		return advice.Metadata
+	case "configuration":
+		return advice.ClusterName
 	case "identity", "api-server":
 		return adviseOnAPIServer(err)
 	case "containerd":
@@ -71,7 +73,7 @@ func adviseOnEKS(err error) string {
 		case "InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired":
 			return advice.Clock
 		}
-		return advice.Agent
+		return advice.EKSTrouble
 	case errors.As(err, &certificate):
 		return advice.DescribeTLS
 	case isUnreachable(err), errors.Is(err, discover.ErrNoAnswer):

@@ -128,7 +128,7 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	}
 	dropIns, err := ReadDropIns(n.Root)
 	if err != nil {
-		return err
+		return withAdvice(err, advice.Image)
 	}
 	n.facts.UserData = nodeconfig.UserData{}
 	if data != nil || len(dropIns) > 0 { // an instance without any can have a tag that names its cluster

@@ -3,12 +3,17 @@ package boot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ovenbird-dev/ovenbird/agent/advice"
 )
 
 func TestDelayDoublesToACap(t *testing.T) {
@@ -172,7 +177,7 @@ func TestTheTableSaysWhatIsGoingOn(t *testing.T) {
 	if err := status.Print(&b, 40*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	want := `ip-10-0-1-5 is joining: containerd, identity (try 7 failed: no answer)
+	want := `ip-10-0-1-5 is joining: containerd, identity (try 7 failed)
 warning: odd
 PHASE       STATE     SINCE  TOOK   ATTEMPTS  NEXT TRY  LAST ERROR
 metadata    done      5.1s   0.2s   2         -         EOF
@@ -187,6 +192,61 @@ ready       waiting   -      -      0         -
 	status.Ready = at(53.24)
 	if got := status.Headline(); got != "ip-10-0-1-5 is Ready in cluster demo, 53.2s after kernel start" {
 		t.Errorf("got %s", got)
+	}
+}
+
+func TestTheTableSaysWhatToDoInAHundredColumns(t *testing.T) {
+	at := func(s float64) *float64 { return &s }
+	status := Status{
+		Node: "ip-10-0-1-5.us-west-2.compute.internal",
+		Phases: []PhaseStatus{
+			{Name: "containerd", State: Retrying, Started: at(5.1), Attempts: 4, LastError: "start containerd.service: failed (see journalctl -u containerd.service)", NextTry: at(42),
+				Log: []string{"level=fatal msg=" + strings.Repeat("word ", 40)}, WhatToDo: advice.Unit("containerd")},
+			{Name: "identity", State: Retrying, Started: at(5.4), Attempts: 7, LastError: "the API server does not accept who is calling: Unauthorized", NextTry: at(42), WhatToDo: advice.AccessEntry},
+			{Name: "ready", State: Waiting},
+		},
+	}
+	var b strings.Builder
+	if err := status.Print(&b, 40*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("\n%s", b.String())
+	for line := range strings.Lines(b.String()) {
+		if columns := len([]rune(strings.TrimSuffix(line, "\n"))); columns > 100 {
+			t.Errorf("%d columns: %s", columns, line)
+		}
+	}
+	flat := oneLine(b.String())
+	for _, want := range []string{
+		"containerd failed: start containerd.service: failed (see journalctl -u containerd.service)", "| level=fatal msg=word",
+		"What to do: " + advice.Unit("containerd"), "identity failed: the API server does not accept who is calling: Unauthorized What to do: " + advice.AccessEntry,
+	} {
+		if !strings.Contains(flat, want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+}
+
+func TestAFullDiskIsNamed(t *testing.T) {
+	err := fmt.Errorf("write /etc/x: %w", &os.PathError{Op: "write", Path: "/etc/x", Err: syscall.ENOSPC})
+	if got := advise("files", err); !strings.HasPrefix(got, "The disk is full. ") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestWhatLastsIsToldOfEverMoreRarely(t *testing.T) {
+	r, clock, _ := newRunner()
+	var told []time.Duration
+	r.lasting = func(context.Context, PhaseStatus) { told = append(told, clock.SinceBoot().Round(time.Minute)) }
+	attempts := 0
+	err := r.run(t.Context(), []Phase{{Name: "a", Attempt: time.Minute, Run: func(context.Context, func(string)) error {
+		if attempts++; attempts < 240 { // an hour of them
+			return errors.New("not yet")
+		}
+		return nil
+	}}})
+	if err != nil || len(told) != 5 { // after 3, 6, 12, 24 and 48 minutes
+		t.Errorf("told at %v, %v", told, err)
 	}
 }
 

@@ -43,7 +43,7 @@ func (n *node) changed(status Status, phase PhaseStatus) {
 // failsForLong tells the console what there is to do: nobody can log in to a node that has
 // never joined.
 func (n *node) failsForLong(ctx context.Context, phase PhaseStatus) {
-	now := n.Clock.SinceBoot().Seconds()
+	now := phase.Failed[len(phase.Failed)-1]
 	n.console(now, "%s has failed for %.0f minutes: %s", phase.Name, (now-*phase.Started)/60, phase.LastError)
 	n.console(now, "what to do: %s", phase.WhatToDo)
 	for _, line := range phase.Log {

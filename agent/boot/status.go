@@ -107,6 +107,10 @@ func (s Status) write(root rootfs.Root) error {
 
 // Headline says in one line how far the node is.
 func (s Status) Headline() string {
+	return s.headline(func(p PhaseStatus) string { return fmt.Sprintf("try %d failed: %s", p.Attempts, p.LastError) })
+}
+
+func (s Status) headline(failed func(PhaseStatus) string) string {
 	name := s.Node
 	if name == "" {
 		name = "this machine"
@@ -121,7 +125,7 @@ func (s Status) Headline() string {
 		}
 		text := phase.Name
 		if phase.State == Retrying {
-			text += fmt.Sprintf(" (try %d failed: %s)", phase.Attempts, phase.LastError)
+			text += " (" + failed(phase) + ")"
 		} else if phase.Detail != "" {
 			text += " (" + phase.Detail + ")"
 		}

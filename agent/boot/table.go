@@ -15,7 +15,8 @@ const columns = 100
 // Print writes the status as a table for people; now is the time since kernel start. An
 // error that does not fit into its row stands below in full, with what to do about it.
 func (s Status) Print(w io.Writer, now time.Duration) error {
-	fmt.Fprint(w, wrap("", s.Headline(), columns))
+	// The errors come below.
+	fmt.Fprint(w, wrap("", s.headline(func(p PhaseStatus) string { return fmt.Sprintf("try %d failed", p.Attempts) }), columns))
 	for _, warning := range s.Warnings {
 		fmt.Fprint(w, wrap("warning: ", warning, columns))
 	}

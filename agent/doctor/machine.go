@@ -25,12 +25,13 @@ const (
 
 // checkUnit fails unless the unit is active.
 func (p *patient) checkUnit(ctx context.Context, unit string) error {
+	advice := advice.Unit(unit) + " ovenbird-agent starts it in its turn: `ovenbird-agent status`."
 	state, err := p.Units.ActiveState(ctx, unit)
 	if err != nil {
-		return fail(advice.Unit(unit), "%w", err)
+		return fail(advice, "%w", err)
 	}
 	if state != "active" {
-		return fail(advice.Unit(unit), "%s.service is %s", unit, state)
+		return fail(advice, "%s.service is %s", unit, state)
 	}
 	return nil
 }

@@ -45,6 +45,8 @@ type Server struct {
 	// Judge answers a certificate request: "" signs it, "wait" leaves it, anything else
 	// is the reason to deny it. Nil signs all.
 	Judge func(request *certificatesv1.CertificateSigningRequest) string
+	// NoPatches refuses to change Nodes.
+	NoPatches bool
 
 	ca       *x509.Certificate
 	caKey    *ecdsa.PrivateKey
