@@ -29,8 +29,8 @@ const (
 	// longestDelay keeps a node from noticing late that what it waits for is back, and a
 	// thousand waiting nodes to less than a hundred requests a second.
 	longestDelay = 15 * time.Second
-	// firstLasting is after how long failing is no longer a matter of waiting. The next
-	// time is when it has lasted twice as long.
+	// firstLasting is after how long failing is no longer a matter of waiting. It is told of
+	// again when it has lasted twice, four times, eight times as long.
 	firstLasting = 3 * time.Minute
 )
 
@@ -93,7 +93,7 @@ func (r *runner) run(ctx context.Context, phases []Phase) error {
 // untilDone makes attempts at phase until one succeeds or ctx ends.
 func (r *runner) untilDone(ctx context.Context, index int, phase Phase) error {
 	started := r.clock.SinceBoot()
-	next := started + firstLasting
+	lasting := firstLasting
 	calls := &traffic.Service{}
 	for attempt := 1; ; attempt++ {
 		r.update(index, func(p *PhaseStatus) {
@@ -120,8 +120,8 @@ func (r *runner) untilDone(ctx context.Context, index int, phase Phase) error {
 			failed = *p
 		})
 		var told sync.WaitGroup
-		if r.lasting != nil && now >= next {
-			next = now + (now - started)
+		if r.lasting != nil && now-started >= lasting {
+			lasting *= 2
 			told.Go(func() { r.lasting(ctx, failed) })
 		}
 		err = r.clock.Sleep(ctx, wait)
