@@ -42,7 +42,8 @@ const (
 	NoCluster = "See that spec.cluster.name in user-data, or the instance's tag, names a cluster of this account and region: `aws eks list-clusters`."
 
 	AccessEntry = "The cluster needs an access entry of type EC2_LINUX for the role of this instance: `aws eks list-access-entries --cluster-name NAME`, `aws eks create-access-entry`. " +
-		"A cluster of Ovenbird also wants the tag kubernetes.io/cluster/NAME on the instance, an instance profile that has its role's name, and to reach STS itself. " +
+		"A cluster of Ovenbird also wants the tag kubernetes.io/cluster/NAME on the instance and an instance profile that has its role's name, " +
+		"and `ovenbird serve`, not this node, needs a way to STS: a NAT gateway, or a VPC endpoint for com.amazonaws.REGION.sts. " +
 		"A clock that is minutes wrong looks the same: `chronyc tracking`."
 
 	RequestPending = "Nobody has answered the node's certificate request. See `kubectl get csr` and the log of `ovenbird serve`, which approves what it finds right."

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -57,12 +58,13 @@ func (s Status) Metrics() []byte {
 	return []byte(m.String())
 }
 
-// took returns nil for a phase that is not done.
+// took returns nil for a phase that is not done. It rounds to milliseconds, as the times
+// between which it lies are.
 func (p PhaseStatus) took() *float64 {
 	if p.Started == nil || p.Finished == nil {
 		return nil
 	}
-	return number(*p.Finished - *p.Started)
+	return number(math.Round((*p.Finished-*p.Started)*1000) / 1000)
 }
 
 // failures returns how many attempts failed.

@@ -2,6 +2,8 @@ package boot
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -210,7 +212,6 @@ func TestTheTableSaysWhatToDoInAHundredColumns(t *testing.T) {
 	if err := status.Print(&b, 40*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("\n%s", b.String())
 	for line := range strings.Lines(b.String()) {
 		if columns := len([]rune(strings.TrimSuffix(line, "\n"))); columns > 100 {
 			t.Errorf("%d columns: %s", columns, line)
@@ -227,10 +228,26 @@ func TestTheTableSaysWhatToDoInAHundredColumns(t *testing.T) {
 	}
 }
 
-func TestAFullDiskIsNamed(t *testing.T) {
-	err := fmt.Errorf("write /etc/x: %w", &os.PathError{Op: "write", Path: "/etc/x", Err: syscall.ENOSPC})
-	if got := advise("files", err); !strings.HasPrefix(got, "The disk is full. ") {
-		t.Errorf("got %q", got)
+func TestWhatToDoFollowsFromTheError(t *testing.T) {
+	for name, test := range map[string]struct {
+		phase string
+		err   error
+		want  string
+	}{
+		"the disk is full": {"files", &os.PathError{Op: "write", Path: "/etc/x", Err: syscall.ENOSPC}, "The disk is full. " + advice.Space},
+		"it is full in a phase with words of its own": {"configuration", withAdvice(syscall.ENOSPC, advice.Image), "The disk is full. " + advice.Space},
+		"nobody signs":             {"identity", overdue(3 * time.Minute), advice.RequestPending},
+		"no answer to one call":    {"api-server", context.DeadlineExceeded, advice.Connection("the API endpoint")},
+		"no pod CIDR":              {"network", overdue(5 * time.Minute), advice.PodNetwork},
+		"never Ready":              {"ready", overdue(5 * time.Minute), advice.NodeNotReady},
+		"the clock is wrong":       {"identity", &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}, "Either this machine's clock is wrong (`ovenbird-agent doctor`, the row clock) or the API server's certificate is over."},
+		"something nobody foresaw": {"scripts", errors.New("odd"), advice.Agent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := advise(test.phase, fmt.Errorf("do it: %w", test.err)); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
 	}
 }
 

@@ -53,50 +53,41 @@ func (s Status) Print(w io.Writer, now time.Duration) error {
 	for row := range strings.Lines(rows.String()) {
 		fmt.Fprintln(w, cut(strings.TrimRight(row, " \n"), columns))
 	}
+	failing := false
 	for _, phase := range s.Phases {
 		if phase.WhatToDo == "" {
 			continue
 		}
-		fmt.Fprintf(w, "\n%s", wrap("", phase.Name+" failed: "+phase.LastError, columns))
+		failing = true
+		fmt.Fprintf(w, "\n%s failed:\n%s", phase.Name, wrap("  ", phase.LastError, columns))
 		for _, line := range phase.Log {
 			fmt.Fprint(w, wrap("  | ", line, columns))
 		}
 		fmt.Fprint(w, wrap("  What to do: ", phase.WhatToDo, columns))
 	}
-	if s.failing() {
+	if failing {
 		fmt.Fprintln(w)
 	}
 	_, err := fmt.Fprint(w, wrap("", s.Traffic.String(), columns))
 	return err
 }
 
-// failing tells whether there is something to do about a phase.
-func (s Status) failing() bool {
-	for _, phase := range s.Phases {
-		if phase.WhatToDo != "" {
-			return true
-		}
-	}
-	return false
-}
-
-// wrap breaks text at its spaces into lines of at most width, but for longer words. All
-// begin with indent, of which only the first shows more than spaces.
-func wrap(indent, text string, width int) string {
+// wrap breaks text at its spaces into lines of at most width characters, but for longer
+// words. The first begins with lead, the others as far in.
+func wrap(lead, text string, width int) string {
+	indent := strings.Repeat(" ", utf8.RuneCountInString(lead))
 	var lines strings.Builder
-	line := indent
-	empty := true
-	for _, word := range strings.Fields(text) {
+	line := lead
+	for i, word := range strings.Fields(text) {
 		switch {
-		case empty:
+		case i == 0:
 			line += word
 		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width:
 			lines.WriteString(line + "\n")
-			line = strings.Repeat(" ", utf8.RuneCountInString(indent)) + word
+			line = indent + word
 		default:
 			line += " " + word
 		}
-		empty = false
 	}
 	return lines.String() + line + "\n"
 }

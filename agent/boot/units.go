@@ -45,7 +45,7 @@ func (n *node) startUnit(unit string) func(context.Context, func(string)) error 
 		err := n.refresh(unit,
 			func() error { return n.Units.Restart(ctx, unit) },
 			func() error { return n.Units.Start(ctx, unit) })
-		return n.withLog(unit, err)
+		return n.withLog(ctx, unit, err)
 	}
 }
 
@@ -70,12 +70,12 @@ const (
 )
 
 // withLog adds to err what unit has said last.
-func (n *node) withLog(unit string, err error) error {
+func (n *node) withLog(ctx context.Context, unit string, err error) error {
 	if err == nil || n.Journal == nil {
 		return err
 	}
 	// The attempt may be over.
-	ctx, cancel := context.WithTimeout(context.Background(), journalDeadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalDeadline)
 	defer cancel()
 	log, journalErr := n.Journal(ctx, unit)
 	if journalErr != nil {
