@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -90,6 +91,8 @@ type node struct {
 	client *apiserver.Client
 	seen   *corev1.Node // as it was last seen since this start
 	told   bool         // it has the conditions
+
+	consoles sync.Mutex // phases write to it side by side
 }
 
 func (n *node) phases() []Phase {

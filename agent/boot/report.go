@@ -62,5 +62,7 @@ func (n *node) failsForLong(ctx context.Context, phase PhaseStatus) {
 
 // console writes one line where someone without a way in can read it.
 func (n *node) console(at float64, format string, args ...any) {
+	n.consoles.Lock()
+	defer n.consoles.Unlock()
 	fmt.Fprintf(n.Console, "ovenbird-agent: [%6.1f] %s\n", at, fmt.Sprintf(format, args...))
 }
