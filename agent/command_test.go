@@ -266,6 +266,20 @@ func TestStatusIsATableOrJSON(t *testing.T) {
 	}
 }
 
+func TestMetricsAreThoseOfTheStatus(t *testing.T) {
+	root := rootfs.Root(t.TempDir())
+	if _, _, err := run(metricsCommand(), "--root", string(root)); err == nil || !strings.HasPrefix(err.Error(), "no status yet") {
+		t.Errorf("without a status: %v", err)
+	}
+	if err := root.Apply(rootfs.File{Path: boot.StatusPath, Data: []byte(`{"agent":"1","phases":[{"name":"metadata","state":"retrying","attempts":3}]}`)}); err != nil {
+		t.Fatal(err)
+	}
+	stdout, _, err := run(metricsCommand(), "--root", string(root))
+	if err != nil || !strings.Contains(stdout, "\novenbird_agent_phase_failures_total{phase=\"metadata\"} 3\n") {
+		t.Errorf("got %s, %v", stdout, err)
+	}
+}
+
 // TestWhatTheAgentIsMadeOf keeps heavy packages out: the agent starts on small machines,
 // and in the lab on emulated ones.
 func TestWhatTheAgentIsMadeOf(t *testing.T) {
@@ -274,7 +288,8 @@ func TestWhatTheAgentIsMadeOf(t *testing.T) {
 		t.Skipf("cannot list packages: %v", err)
 	}
 	for _, heavy := range []string{
-		"k8s.io/client-go/kubernetes/scheme",             // every API group
+		"k8s.io/client-go/kubernetes/scheme", // every API group
+		"github.com/prometheus/common/expfmt",
 		"github.com/prometheus/client_golang/prometheus", // by way of k8s.io/kubelet's types
 		"github.com/aws/aws-sdk-go-v2/config",            // every way to find credentials
 		"github.com/aws/aws-sdk-go-v2/service/sts", "html/template",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/doctor"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
@@ -102,7 +104,27 @@ func join(cmd *cobra.Command, kind identity.Kind) error {
 		Log:       logger,
 		Console:   openConsole(),
 		Notify:    systemd.Notify,
+		Journal: func(ctx context.Context, unit string) ([]string, error) {
+			return systemd.Journal(ctx, unit, journalLines)
+		},
+		Examine: examine,
 	})
+}
+
+// journalLines are enough for the error of a program that ends at once.
+const journalLines = 5
+
+// examine returns what doctor finds first.
+func examine(ctx context.Context) (found, whatToDo string) {
+	machine, err := thisMachine()
+	if err != nil {
+		return err.Error(), ""
+	}
+	first, failed := doctor.FirstFailure(ctx, machine)
+	if !failed {
+		return "", ""
+	}
+	return first.Check + " " + string(first.Verdict) + ": " + first.Found, first.Advice
 }
 
 // console is the machine's console. Nobody may be reading it: a write that does not get

@@ -16,7 +16,8 @@ func statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show how far the node is, and the timeline of its start",
 		Long: `status shows each phase of joining: since when, how long, how many attempts, the last
-error and the next try. Times are in seconds since the kernel started.`,
+error and the next try, and what to do about a phase that fails. Times are in seconds since
+the kernel started.`,
 		Example: `  ovenbird-agent status
   ovenbird-agent status --output json`,
 		Args: cobra.NoArgs,

@@ -18,9 +18,10 @@ func timelineCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "timeline [--svg [FILE]]",
 		Short: "Show where the time from kernel start to Ready went",
-		Long: `timeline shows when each phase of joining started, how long it took and in how many
-attempts, with the time before the agent as a phase of its own. With --svg it draws that
-as a waterfall, to FILE or to standard output. Times are in seconds since the kernel started.`,
+		Long: `timeline shows when each phase of joining started, how long it took, in how many
+attempts and with how many bytes of traffic, with the time before the agent as a phase of its
+own. With --svg it draws that as a waterfall, to FILE or to standard output. Times are in
+seconds since the kernel started.`,
 		Example: `  ovenbird-agent timeline
   ovenbird-agent timeline --output json
   ovenbird-agent timeline --svg timeline.svg`,

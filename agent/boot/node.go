@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/ovenbird-dev/ovenbird/agent/advice"
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
@@ -46,12 +48,17 @@ type Options struct {
 	Log       *zap.Logger
 	Console   io.Writer
 	Notify    func(state string) error // sd_notify
+	// Journal returns the last lines that unit has written. Nil: nobody can tell.
+	Journal func(ctx context.Context, unit string) ([]string, error)
+	// Examine returns the first thing that is wrong with the machine and what to do about
+	// it, "" and "" when nothing is. Nil: nobody looks.
+	Examine func(ctx context.Context) (found, whatToDo string)
 }
 
 // Join makes the instance a Ready node and returns when it is one, or when ctx ends.
 func Join(ctx context.Context, options Options) error {
 	n := &node{Options: options}
-	n.runner = &runner{clock: n.Clock, random: n.Random, report: n.changed, status: Status{Agent: n.Release}}
+	n.runner = &runner{clock: n.Clock, random: n.Random, report: n.changed, lasting: n.failsForLong, status: Status{Agent: n.Release}}
 	if err := n.runner.run(ctx, n.phases()); err != nil {
 		return fmt.Errorf("joining was interrupted: %w", err)
 	}
@@ -66,6 +73,7 @@ func Join(ctx context.Context, options Options) error {
 	if err := n.Notify("READY=1\nSTATUS=" + status.Headline()); err != nil {
 		return fmt.Errorf("tell systemd that the node is ready: %w", err)
 	}
+	n.tellCluster(ctx, status)
 	return nil
 }
 
@@ -81,6 +89,10 @@ type node struct {
 	pair   identity.Pair // none when the node shows tokens
 	tokens *identity.Tokens
 	client *apiserver.Client
+	seen   *corev1.Node // as it was last seen since this start
+	told   bool         // it has the conditions
+
+	consoles sync.Mutex // phases write to it side by side
 }
 
 func (n *node) phases() []Phase {
@@ -115,16 +127,16 @@ func (n *node) readMetadata(ctx context.Context, _ func(string)) error {
 func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	data, err := n.Metadata.UserData(ctx)
 	if err != nil {
-		return err
+		return withAdvice(err, advice.Metadata)
 	}
 	dropIns, err := ReadDropIns(n.Root)
 	if err != nil {
-		return err
+		return withAdvice(err, advice.Image)
 	}
 	n.facts.UserData = nodeconfig.UserData{}
 	if data != nil || len(dropIns) > 0 { // an instance without any can have a tag that names its cluster
 		if n.facts.UserData, err = nodeconfig.Parse(data, dropIns...); err != nil {
-			return fmt.Errorf("user-data: %w", err)
+			return withAdvice(fmt.Errorf("user-data: %w", err), advice.UserData)
 		}
 	}
 	n.facts.CPUs, n.facts.MemoryMiB = n.CPUs, n.MemoryMiB
@@ -134,7 +146,7 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 		return err
 	}
 	if n.facts.Image, err = image.Read(n.Root); err != nil {
-		return err
+		return withAdvice(err, advice.Image)
 	}
 	n.runner.describe(func(s *Status) {
 		s.Node, s.Cluster, s.Warnings = n.facts.NodeName(), n.facts.Cluster.Name, n.facts.UserData.Warnings
@@ -160,12 +172,16 @@ func (n *node) discover(ctx context.Context, tell func(string)) (discover.Cluste
 		Tag: n.Metadata.Tag,
 		Describe: func(ctx context.Context, name string) (nodeconfig.Cluster, error) {
 			tell("EKS about cluster " + name)
-			return eks.Describe(ctx, name)
+			described, err := eks.Describe(ctx, name)
+			if err != nil {
+				return described, withAdvice(err, adviseOnEKS(err))
+			}
+			return described, nil
 		},
 	}.Cluster(ctx, n.facts.UserData.Spec.Cluster)
 	var problems nodeconfig.Problems
 	if errors.As(err, &problems) {
-		return discover.Cluster{}, fmt.Errorf("user-data: %w", n.facts.UserData.Locate(problems))
+		return discover.Cluster{}, withAdvice(fmt.Errorf("user-data: %w", n.facts.UserData.Locate(problems)), advice.UserData)
 	}
 	return cluster, err
 }
@@ -331,6 +347,7 @@ func (n *node) awaitReady(ctx context.Context, tell func(string)) error {
 		if node.Status.NodeInfo.BootID != n.BootID {
 			return false, nil // what an earlier start left there
 		}
+		n.see(ctx, node)
 		for _, condition := range node.Status.Conditions {
 			if condition.Type == corev1.NodeReady {
 				said = condition.Message

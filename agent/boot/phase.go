@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/ovenbird-dev/ovenbird/agent/traffic"
 )
 
 // Phase is one thing that must be done for the node to join.
@@ -27,6 +29,9 @@ const (
 	// longestDelay keeps a node from noticing late that what it waits for is back, and a
 	// thousand waiting nodes to less than a hundred requests a second.
 	longestDelay = 15 * time.Second
+	// firstLasting is after how long failing is no longer a matter of waiting. It is told of
+	// again when it has lasted twice, four times, eight times as long.
+	firstLasting = 3 * time.Minute
 )
 
 // delay returns how long to wait after that many failures in a row: doubling from
@@ -46,6 +51,9 @@ type runner struct {
 	clock  Clock
 	random func() float64
 	report func(Status, PhaseStatus) // called one at a time, after each change of a phase
+	// lasting is called beside the delay before the next attempt when a phase has failed
+	// for long, ever more rarely. Nil: nobody is told.
+	lasting func(ctx context.Context, phase PhaseStatus)
 
 	mu     sync.Mutex
 	status Status
@@ -85,15 +93,18 @@ func (r *runner) run(ctx context.Context, phases []Phase) error {
 // untilDone makes attempts at phase until one succeeds or ctx ends.
 func (r *runner) untilDone(ctx context.Context, index int, phase Phase) error {
 	started := r.clock.SinceBoot()
+	lasting := firstLasting
+	calls := &traffic.Service{}
 	for attempt := 1; ; attempt++ {
 		r.update(index, func(p *PhaseStatus) {
 			p.State, p.Attempts, p.Started, p.NextTry, p.Detail = Running, attempt, seconds(started), nil, ""
 		})
-		err := r.attempt(ctx, index, phase)
+		err := r.attempt(traffic.OnBehalf(ctx, calls), index, phase)
 		now := r.clock.SinceBoot()
 		if err == nil {
 			r.update(index, func(p *PhaseStatus) {
 				p.State, p.Finished, p.Detail = Done, seconds(now), ""
+				p.Traffic, p.WhatToDo, p.Log = calls.Count(), "", nil
 			})
 			return nil
 		}
@@ -101,18 +112,33 @@ func (r *runner) untilDone(ctx context.Context, index int, phase Phase) error {
 			return ctx.Err()
 		}
 		wait := delay(attempt, phase.Longest, r.random())
+		var failed PhaseStatus
 		r.update(index, func(p *PhaseStatus) {
 			p.State, p.LastError, p.NextTry = Retrying, oneLine(err.Error()), seconds(now+wait)
 			p.Failed = append(slices.Clone(p.Failed[:min(len(p.Failed), mostFailed-1)]), *seconds(now))
+			p.Traffic, p.WhatToDo, p.Log = calls.Count(), advise(phase.Name, err), logOf(err)
+			failed = *p
 		})
-		if err := r.clock.Sleep(ctx, wait); err != nil {
+		var told sync.WaitGroup
+		if r.lasting != nil && now-started >= lasting {
+			lasting *= 2
+			told.Go(func() { r.lasting(ctx, failed) })
+		}
+		err = r.clock.Sleep(ctx, wait)
+		told.Wait()
+		if err != nil {
 			return err
 		}
 	}
 }
 
+// overdue is why an attempt ends that takes longer than it may.
+type overdue time.Duration
+
+func (o overdue) Error() string { return fmt.Sprintf("still nothing after %s", time.Duration(o)) }
+
 func (r *runner) attempt(ctx context.Context, index int, phase Phase) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, phase.Attempt, fmt.Errorf("still nothing after %s", phase.Attempt))
+	ctx, cancel := context.WithTimeoutCause(ctx, phase.Attempt, overdue(phase.Attempt))
 	defer cancel()
 	return phase.Run(ctx, func(detail string) {
 		r.update(index, func(p *PhaseStatus) { p.Detail = oneLine(detail) })
@@ -137,4 +163,13 @@ func (r *runner) describe(change func(*Status)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change(&r.status)
+}
+
+// now returns the status as it is.
+func (r *runner) now() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	status := r.status
+	status.Phases = slices.Clone(r.status.Phases)
+	return status
 }

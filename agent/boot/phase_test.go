@@ -2,13 +2,20 @@ package boot
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ovenbird-dev/ovenbird/agent/advice"
 )
 
 func TestDelayDoublesToACap(t *testing.T) {
@@ -172,13 +179,13 @@ func TestTheTableSaysWhatIsGoingOn(t *testing.T) {
 	if err := status.Print(&b, 40*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	want := `ip-10-0-1-5 is joining: containerd, identity (try 7 failed: no answer)
+	want := `ip-10-0-1-5 is joining: containerd, identity (try 7 failed)
 warning: odd
 PHASE       STATE     SINCE  TOOK   ATTEMPTS  NEXT TRY  LAST ERROR
 metadata    done      5.1s   0.2s   2         -         EOF
-containerd  running   5.4s   34.6s  1         -         
+containerd  running   5.4s   34.6s  1         -
 identity    retrying  5.4s   34.6s  7         in 2.0s   no answer
-ready       waiting   -      -      0         -         
+ready       waiting   -      -      0         -
 0 calls to instance metadata, 0 calls to AWS APIs, 0 calls to the API server
 `
 	if b.String() != want {
@@ -187,6 +194,76 @@ ready       waiting   -      -      0         -
 	status.Ready = at(53.24)
 	if got := status.Headline(); got != "ip-10-0-1-5 is Ready in cluster demo, 53.2s after kernel start" {
 		t.Errorf("got %s", got)
+	}
+}
+
+func TestTheTableSaysWhatToDoInAHundredColumns(t *testing.T) {
+	at := func(s float64) *float64 { return &s }
+	status := Status{
+		Node: "ip-10-0-1-5.us-west-2.compute.internal",
+		Phases: []PhaseStatus{
+			{Name: "containerd", State: Retrying, Started: at(5.1), Attempts: 4, LastError: "start containerd.service: failed (see journalctl -u containerd.service)", NextTry: at(42),
+				Log: []string{"level=fatal msg=" + strings.Repeat("word ", 40)}, WhatToDo: advice.Unit("containerd")},
+			{Name: "identity", State: Retrying, Started: at(5.4), Attempts: 7, LastError: "the API server does not accept who is calling: Unauthorized", NextTry: at(42), WhatToDo: advice.AccessEntry},
+			{Name: "ready", State: Waiting},
+		},
+	}
+	var b strings.Builder
+	if err := status.Print(&b, 40*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if columns := len([]rune(strings.TrimSuffix(line, "\n"))); columns > 100 {
+			t.Errorf("%d columns: %s", columns, line)
+		}
+	}
+	flat := oneLine(b.String())
+	for _, want := range []string{
+		"containerd failed: start containerd.service: failed (see journalctl -u containerd.service)", "| level=fatal msg=word",
+		"What to do: " + advice.Unit("containerd"), "identity failed: the API server does not accept who is calling: Unauthorized What to do: " + advice.AccessEntry,
+	} {
+		if !strings.Contains(flat, want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+}
+
+func TestWhatToDoFollowsFromTheError(t *testing.T) {
+	for name, test := range map[string]struct {
+		phase string
+		err   error
+		want  string
+	}{
+		"the disk is full": {"files", &os.PathError{Op: "write", Path: "/etc/x", Err: syscall.ENOSPC}, "The disk is full. " + advice.Space},
+		"it is full in a phase with words of its own": {"configuration", withAdvice(syscall.ENOSPC, advice.Image), "The disk is full. " + advice.Space},
+		"nobody signs":             {"identity", overdue(3 * time.Minute), advice.RequestPending},
+		"no answer to one call":    {"api-server", context.DeadlineExceeded, advice.Connection("the API endpoint")},
+		"no pod CIDR":              {"network", overdue(5 * time.Minute), advice.PodNetwork},
+		"never Ready":              {"ready", overdue(5 * time.Minute), advice.NodeNotReady},
+		"the clock is wrong":       {"identity", &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}, "Either this machine's clock is wrong (`ovenbird-agent doctor`, the row clock) or the API server's certificate is over."},
+		"something nobody foresaw": {"scripts", errors.New("odd"), advice.Agent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := advise(test.phase, fmt.Errorf("do it: %w", test.err)); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestWhatLastsIsToldOfEverMoreRarely(t *testing.T) {
+	r, clock, _ := newRunner()
+	var told []time.Duration
+	r.lasting = func(context.Context, PhaseStatus) { told = append(told, clock.SinceBoot().Round(time.Minute)) }
+	attempts := 0
+	err := r.run(t.Context(), []Phase{{Name: "a", Attempt: time.Minute, Run: func(context.Context, func(string)) error {
+		if attempts++; attempts < 240 { // an hour of them
+			return errors.New("not yet")
+		}
+		return nil
+	}}})
+	if err != nil || len(told) != 5 { // after 3, 6, 12, 24 and 48 minutes
+		t.Errorf("told at %v, %v", told, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"context"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -39,7 +40,29 @@ func (n *node) changed(status Status, phase PhaseStatus) {
 	}
 }
 
+// failsForLong tells the console what there is to do: nobody can log in to a node that has
+// never joined.
+func (n *node) failsForLong(ctx context.Context, phase PhaseStatus) {
+	now := phase.Failed[len(phase.Failed)-1]
+	n.console(now, "%s has failed for %.0f minutes: %s", phase.Name, (now-*phase.Started)/60, phase.LastError)
+	n.console(now, "what to do: %s", phase.WhatToDo)
+	for _, line := range phase.Log {
+		n.console(now, "log: %s", line)
+	}
+	if n.Examine == nil {
+		return
+	}
+	if found, whatToDo := n.Examine(ctx); found != "" && ctx.Err() == nil {
+		n.console(now, "doctor: %s", found)
+		if whatToDo != phase.WhatToDo {
+			n.console(now, "what to do: %s", whatToDo)
+		}
+	}
+}
+
 // console writes one line where someone without a way in can read it.
 func (n *node) console(at float64, format string, args ...any) {
+	n.consoles.Lock()
+	defer n.consoles.Unlock()
 	fmt.Fprintf(n.Console, "ovenbird-agent: [%6.1f] %s\n", at, fmt.Sprintf(format, args...))
 }

@@ -52,6 +52,9 @@ func (s ScriptStatus) failure() string {
 	}
 }
 
+// warning is what is told of one that failed.
+func (s ScriptStatus) warning() string { return "script " + s.Name + ": " + s.failure() }
+
 // runScripts runs the scripts of user-data in their order, each once in the life of the
 // instance. One that fails is told of and nothing more: a node that joins without it can
 // be looked at. An error is the agent's own.
@@ -76,8 +79,8 @@ func (n *node) runScripts(ctx context.Context, tell func(string)) error {
 		results = append(results, result)
 		n.runner.describe(func(s *Status) {
 			s.Scripts = slices.Clone(results)
-			if failure := result.failure(); failure != "" {
-				s.warn("script " + script.Name + ": " + failure)
+			if result.failure() != "" {
+				s.warn(result.warning())
 			}
 		})
 	}

@@ -4,12 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
@@ -63,6 +61,10 @@ type PhaseStatus struct {
 	Detail    string    `json:"detail,omitempty"`    // what the attempt under way waits for
 	LastError string    `json:"lastError,omitempty"` // stays when a later attempt succeeds
 	NextTry   *float64  `json:"nextTry,omitempty"`
+	WhatToDo  string    `json:"whatToDo,omitempty"` // about LastError, until an attempt succeeds
+	Log       []string  `json:"log,omitempty"`      // the last lines of the unit that did not start, if it was that
+	// Traffic is that of all attempts, as of the end of the last.
+	Traffic traffic.Count `json:"traffic,omitzero"`
 }
 
 // mostFailed keeps the status small when a phase fails for days.
@@ -98,11 +100,17 @@ func (s Status) write(root rootfs.Root) error {
 	if err != nil {
 		return fmt.Errorf("encode the agent's status: %w", err)
 	}
-	return root.Apply(rootfs.File{Path: StatusPath, Data: append(data, '\n')})
+	return root.Apply(
+		rootfs.File{Path: StatusPath, Data: append(data, '\n')},
+		rootfs.File{Path: MetricsPath, Data: s.Metrics()})
 }
 
 // Headline says in one line how far the node is.
 func (s Status) Headline() string {
+	return s.headline(func(p PhaseStatus) string { return fmt.Sprintf("try %d failed: %s", p.Attempts, p.LastError) })
+}
+
+func (s Status) headline(failed func(PhaseStatus) string) string {
 	name := s.Node
 	if name == "" {
 		name = "this machine"
@@ -117,52 +125,13 @@ func (s Status) Headline() string {
 		}
 		text := phase.Name
 		if phase.State == Retrying {
-			text += fmt.Sprintf(" (try %d failed: %s)", phase.Attempts, phase.LastError)
+			text += " (" + failed(phase) + ")"
 		} else if phase.Detail != "" {
 			text += " (" + phase.Detail + ")"
 		}
 		busy = append(busy, text)
 	}
 	return fmt.Sprintf("%s is joining: %s", name, strings.Join(busy, ", "))
-}
-
-// Print writes the status as a table for people; now is the time since kernel start.
-func (s Status) Print(w io.Writer, now time.Duration) error {
-	fmt.Fprintln(w, s.Headline())
-	for _, warning := range s.Warnings {
-		fmt.Fprintln(w, "warning:", warning)
-	}
-	for _, script := range s.Scripts {
-		if script.ExitStatus != nil && script.Seconds != nil {
-			fmt.Fprintf(w, "script %s: exit status %d after %.1fs\n", script.Name, *script.ExitStatus, *script.Seconds)
-		}
-	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "PHASE\tSTATE\tSINCE\tTOOK\tATTEMPTS\tNEXT TRY\tLAST ERROR")
-	for _, phase := range s.Phases {
-		since, took, next := "-", "-", "-"
-		if phase.Started != nil {
-			since = fmt.Sprintf("%.1fs", *phase.Started)
-			end := now.Seconds()
-			if phase.Finished != nil {
-				end = *phase.Finished
-			}
-			took = fmt.Sprintf("%.1fs", end-*phase.Started)
-		}
-		if phase.NextTry != nil {
-			next = fmt.Sprintf("in %.1fs", max(0, *phase.NextTry-now.Seconds()))
-		}
-		said := phase.LastError
-		if said == "" {
-			said = phase.Detail
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", phase.Name, phase.State, since, took, phase.Attempts, next, said)
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(w, s.Traffic)
-	return err
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -2,6 +2,10 @@ package boot
 
 import (
 	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 )
@@ -38,10 +42,49 @@ func (n *node) markStale(unit string, files []rootfs.File) error {
 // startUnit makes unit run with the files that are there: a fresh process if they changed.
 func (n *node) startUnit(unit string) func(context.Context, func(string)) error {
 	return func(ctx context.Context, _ func(string)) error {
-		return n.refresh(unit,
+		err := n.refresh(unit,
 			func() error { return n.Units.Restart(ctx, unit) },
 			func() error { return n.Units.Start(ctx, unit) })
+		return n.withLog(ctx, unit, err)
 	}
+}
+
+// notStarted is an error of a unit that has said something before.
+type notStarted struct {
+	error
+	log []string
+}
+
+func (e notStarted) Unwrap() error { return e.error }
+
+// logOf returns the last lines of the unit that err is about, nil if it is about none.
+func logOf(err error) []string {
+	var unit notStarted
+	errors.As(err, &unit)
+	return unit.log
+}
+
+const (
+	journalDeadline = 5 * time.Second
+	longestLine     = 300 // characters
+)
+
+// withLog adds to err what unit has said last.
+func (n *node) withLog(ctx context.Context, unit string, err error) error {
+	if err == nil || n.Journal == nil {
+		return err
+	}
+	// The attempt may be over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalDeadline)
+	defer cancel()
+	log, journalErr := n.Journal(ctx, unit)
+	if journalErr != nil {
+		n.Log.Warn("cannot read the journal", zap.String("unit", unit), zap.Error(journalErr))
+	}
+	for i, line := range log {
+		log[i] = cut(oneLine(line), longestLine)
+	}
+	return notStarted{err, log}
 }
 
 func (n *node) refresh(unit string, whenStale, otherwise func() error) error {

@@ -135,7 +135,9 @@ type world struct {
 	clock    *clock
 	root     rootfs.Root
 	identity identity.Kind
-	stsHost  string // whose tokens the API server takes
+	stsHost  string   // whose tokens the API server takes
+	unitLog  []string // of every unit
+	examine  func(ctx context.Context) (found, whatToDo string)
 
 	mu       sync.Mutex
 	console  bytes.Buffer
@@ -243,7 +245,8 @@ func (w *world) join(ctx context.Context) error {
 		Root: w.root, Metadata: imds.New(w.metadata.URL, meter.Metadata.Wrap), Traffic: meter, Units: w.units, Commands: w.commands, Clock: w.clock, Random: func() float64 { return 0 },
 		CPUs: 2, Identity: w.identity, BootID: bootID, Environ: []string{"PATH=/usr/bin", "NOTIFY_SOCKET=/run/x"}, Release: "test",
 		Log:     zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&w.journal), zap.DebugLevel)),
-		Console: &w.console, Notify: w.notify,
+		Console: &w.console, Notify: w.notify, Examine: w.examine,
+		Journal: func(context.Context, string) ([]string, error) { return w.unitLog, nil },
 	})
 }
 

@@ -39,10 +39,13 @@ type EKS struct {
 	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
+// ErrNoAnswer means that EKS has not answered in time.
+var ErrNoAnswer = errors.New("no answer")
+
 // Describe asks for the cluster name, in one call without a retry: the caller retries, and
 // reports it. The answer is of a cluster that serves.
 func (e EKS) Describe(ctx context.Context, name string) (nodeconfig.Cluster, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, fmt.Errorf("no answer in %s", callTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, fmt.Errorf("%w in %s", ErrNoAnswer, callTimeout))
 	defer cancel()
 	client, err := e.client()
 	if err != nil {
@@ -126,7 +129,7 @@ func explain(ctx context.Context, err error, name string) error {
 	var response *smithyhttp.ResponseError
 	if errors.As(err, &api) && errors.As(err, &response) {
 		status := response.HTTPStatusCode()
-		said := fmt.Errorf("%d %s: %s", status, api.ErrorCode(), api.ErrorMessage())
+		said := refusal{api, status}
 		switch {
 		case status == http.StatusForbidden && api.ErrorCode() == "AccessDeniedException":
 			return fmt.Errorf("%w (allow the instance's role eks:DescribeCluster, as docs/iam.md does, or put %s)", said, inUserData)
@@ -142,6 +145,16 @@ func explain(ctx context.Context, err error, name string) error {
 		return request.Err
 	}
 	return errors.New(strings.TrimPrefix(err.Error(), "operation error EKS: DescribeCluster, "))
+}
+
+// refusal is an answer of AWS's that says no, as a smithy.APIError with fewer words.
+type refusal struct {
+	smithy.APIError
+	status int
+}
+
+func (r refusal) Error() string {
+	return fmt.Sprintf("%d %s: %s", r.status, r.ErrorCode(), r.ErrorMessage())
 }
 
 var errTooLong = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ovenbird-dev/ovenbird/agent/advice"
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
@@ -25,7 +26,7 @@ import (
 func checkUserData(ctx context.Context, p *patient) (string, error) {
 	data, err := p.Metadata.UserData(ctx)
 	if err != nil {
-		return "", fail(metadataAdvice, "%w", err)
+		return "", fail(advice.Metadata, "%w", err)
 	}
 	if named, err := nodeconfig.Parse(data); err == nil && !discover.SaysWhere(named.Spec.Cluster) {
 		p.userData = &named
@@ -33,20 +34,16 @@ func checkUserData(ctx context.Context, p *patient) (string, error) {
 	}
 	userData, cluster, err := boot.ReadUserData(data)
 	if err != nil {
-		return "", fail("Mend the instance's user-data, in its launch template as a rule, and start the instance anew. "+
-			"`ovenbird-agent config check FILE` tells beforehand whether a node can read it.", "user-data: %w", err)
+		return "", fail(advice.UserData, "user-data: %w", err)
 	}
 	p.userData, p.cluster = &userData, &cluster
 	return fmt.Sprintf("a NodeConfig for cluster %s at %s", cluster.Name, cluster.Endpoint), nil
 }
 
-const metadataAdvice = "The agent reads instance metadata, version 2, at 169.254.169.254. See `ip route get 169.254.169.254` here, " +
-	"and with the AWS CLI elsewhere `aws ec2 describe-instances --instance-ids ID --query 'Reservations[].Instances[].MetadataOptions'`: HttpEndpoint must be enabled."
-
 func checkMetadata(ctx context.Context, p *patient) (string, error) {
 	instance, err := p.Metadata.Instance(ctx)
 	if err != nil {
-		return "", fail(metadataAdvice, "%w", err)
+		return "", fail(advice.Metadata, "%w", err)
 	}
 	p.instance = &instance
 	return fmt.Sprintf("%s, a %s in %s, named %s", instance.ID, instance.Type, instance.AvailabilityZone, instance.PrivateDNSName), nil
@@ -81,8 +78,7 @@ func checkName(ctx context.Context, p *patient) (string, error) {
 	}
 	addresses, err := p.Network.LookupHost(ctx, hop.Hostname())
 	if err != nil {
-		return "", fail("See `resolvectl query "+hop.Hostname()+"`. The VPC needs DNS support (enableDnsSupport), and for a private "+
-			"endpoint DNS hostnames (enableDnsHostnames) too; the DHCP options set says which name servers are asked.", "%w", err)
+		return "", fail(advice.Name(hop.Hostname()), "%w", err)
 	}
 	return hop.Hostname() + " is " + strings.Join(addresses, ", "), nil
 }
@@ -102,8 +98,7 @@ func checkConnection(ctx context.Context, p *patient) (string, error) {
 	}
 	conn, err := p.Network.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return "", fail("Nothing answers there, or a security group, network ACL or route is in the way: the cluster's security group must "+
-			"let this node in, and the subnet needs a route to "+what+".", "connect to %s: %w", what, err)
+		return "", fail(advice.Connection(what), "connect to %s: %w", what, err)
 	}
 	p.reached = true
 	return fmt.Sprintf("%s at %s takes connections", what, address), conn.Close()
@@ -134,29 +129,13 @@ func checkTLS(ctx context.Context, p *patient) (string, error) {
 	authorities.AppendCertsFromPEM(p.cluster.CA)
 	response, err := p.ask(ctx, &tls.Config{RootCAs: authorities, Time: p.Now, MinVersion: tls.VersionTLS12}) //nolint:bodyclose // ask has
 	if err != nil {
-		return "", fail(tlsAdvice(err), "%w", err)
+		return "", fail(advice.TLS(err), "%w", err)
 	}
 	if response.StatusCode >= http.StatusInternalServerError {
-		return "", fail("The API server is there but not ready: look at the control plane.", "the API server answers with %s", response.Status)
+		return "", fail(advice.NotReady, "the API server answers with %s", response.Status)
 	}
 	certificate := response.TLS.PeerCertificates[0]
 	return fmt.Sprintf("the cluster's authority signed for it, until %s; it answers with %s", day(certificate.NotAfter), response.Status), nil
-}
-
-// tlsAdvice tells mistakes apart that look alike.
-func tlsAdvice(err error) string {
-	var authority x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	switch {
-	case errors.As(err, &authority):
-		return "What answers there is not this cluster, or spec.cluster.certificateAuthority in user-data is of another one. Compare it with `aws eks describe-cluster --name NAME --query cluster.certificateAuthority.data`."
-	case errors.As(err, &name):
-		return "The API server's certificate has no such name. Take spec.cluster.apiServerEndpoint from `aws eks describe-cluster --name NAME --query cluster.endpoint`."
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "Either this machine's clock is wrong (see the row clock) or the API server's certificate is over."
-	}
-	return "The connection ends before the API server has answered. Something between may be cutting it off, such as a firewall that looks into TLS."
 }
 
 func checkCertificate(_ context.Context, p *patient) (string, error) {
@@ -168,19 +147,19 @@ func checkCertificate(_ context.Context, p *patient) (string, error) {
 	case p.cluster.IsAmazonEKS():
 		return "", skipped("nodes of Amazon EKS have none: they show tokens")
 	}
-	const advice = "`ovenbird-agent status` says why the node has no certificate that it can use. Then `systemctl restart ovenbird-agent` asks for one."
+	const seeStatus = "`ovenbird-agent status` says why the node has no certificate that it can use. Then `systemctl restart ovenbird-agent` asks for one."
 	name := boot.Facts{Instance: *p.instance}.NodeName()
 	pair, err := identity.Store{Root: p.Root, NodeName: name, Cluster: *p.cluster, Now: p.Now}.Current()
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fail(advice, "there is none yet")
+		return "", fail(seeStatus, "there is none yet")
 	}
 	if err != nil {
-		return "", fail(advice, "%w", err)
+		return "", fail(seeStatus, "%w", err)
 	}
 	block, _ := pem.Decode(pair.Certificate)
 	certificate, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return "", fail(advice, "%w", err)
+		return "", fail(seeStatus, "%w", err)
 	}
 	if certificate.NotBefore.After(p.Now()) {
 		return "", fail("This machine's clock is wrong: see the row clock.", "the certificate begins only on %s", day(certificate.NotBefore))
@@ -211,8 +190,7 @@ func checkClock(ctx context.Context, p *patient) (string, error) {
 	}
 	off := p.Now().Sub(theirs).Round(time.Second)
 	if off.Abs() > tolerance {
-		return "", fail("Set the clock: `chronyc tracking` and `chronyc sources` say whether chrony reaches a time server, `chronyc makestep` steps the clock at once.",
-			"%s off the API endpoint's; %s is tolerated", off, tolerance)
+		return "", fail(advice.Clock, "%s off the API endpoint's; %s is tolerated", off, tolerance)
 	}
 	return fmt.Sprintf("less than %s off the API endpoint's", off.Abs()+time.Second), nil
 }

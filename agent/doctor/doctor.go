@@ -136,6 +136,18 @@ const (
 	errNotReached = skipped("the endpoint was not reached: see TCP")
 )
 
+// FirstFailure makes checks until one fails, which is the one to begin with. As a check
+// that gets no answer fails, that takes hardly longer than one deadline.
+func FirstFailure(ctx context.Context, machine Machine) (Finding, bool) {
+	p := &patient{Machine: machine}
+	for _, check := range checks {
+		if finding := examine(ctx, p, check); finding.Verdict == Failed {
+			return finding, true
+		}
+	}
+	return Finding{}, false
+}
+
 // Examine makes every check, each with a deadline of its own.
 func Examine(ctx context.Context, machine Machine) Report {
 	p := &patient{Machine: machine}

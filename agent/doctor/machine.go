@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ovenbird-dev/ovenbird/agent/advice"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 
 // checkUnit fails unless the unit is active.
 func (p *patient) checkUnit(ctx context.Context, unit string) error {
-	advice := "See `systemctl status " + unit + "` and `journalctl -u " + unit + "`. ovenbird-agent starts it in its turn: `ovenbird-agent status`."
+	advice := advice.Unit(unit) + " ovenbird-agent starts it in its turn: `ovenbird-agent status`."
 	state, err := p.Units.ActiveState(ctx, unit)
 	if err != nil {
 		return fail(advice, "%w", err)
@@ -77,7 +79,7 @@ func checkKubelet(ctx context.Context, p *patient) (string, error) {
 	if err := p.checkUnit(ctx, "kubelet"); err != nil {
 		return "", err
 	}
-	const advice = "kubelet runs but does not call itself healthy: see `journalctl -u kubelet`."
+	const unhealthy = "kubelet runs but does not call itself healthy: see `journalctl -u kubelet`."
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, kubeletHealth, nil)
 	if err != nil {
 		return "", err
@@ -85,21 +87,19 @@ func checkKubelet(ctx context.Context, p *patient) (string, error) {
 	transport := &http.Transport{DialContext: p.Network.DialContext, DisableKeepAlives: true}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return "", fail(advice, "%s: %w", kubeletHealth, err)
+		return "", fail(unhealthy, "%s: %w", kubeletHealth, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return "", fail(advice, "%s answers with %s", kubeletHealth, response.Status)
+		return "", fail(unhealthy, "%s answers with %s", kubeletHealth, response.Status)
 	}
 	return "active; healthy", nil
 }
 
 func checkCNI(_ context.Context, p *patient) (string, error) {
-	const advice = "The agent writes it once kube-controller-manager has given the Node its pod CIDR (`kubectl get node NAME -o jsonpath={.spec.podCIDR}`); " +
-		"on Amazon EKS the DaemonSet aws-node does (`kubectl -n kube-system get pods -l k8s-app=aws-node`)."
 	entries, err := os.ReadDir(p.Root.Join(cniDir)) // sorted by name: the first is the one in use
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fail(advice, "%w", err)
+		return "", fail(advice.PodNetwork, "%w", err)
 	}
 	for _, entry := range entries {
 		if !slices.Contains([]string{".conflist", ".conf", ".json"}, filepath.Ext(entry.Name())) {
@@ -108,7 +108,7 @@ func checkCNI(_ context.Context, p *patient) (string, error) {
 		path := filepath.Join(cniDir, entry.Name())
 		data, err := os.ReadFile(p.Root.Join(path))
 		if err != nil {
-			return "", fail(advice, "%w", err)
+			return "", fail(advice.PodNetwork, "%w", err)
 		}
 		var network struct {
 			Name string `json:"name"`
@@ -118,7 +118,7 @@ func checkCNI(_ context.Context, p *patient) (string, error) {
 		}
 		return fmt.Sprintf("%s: network %s", path, network.Name), nil
 	}
-	return "", fail(advice, "no configuration in %s", cniDir)
+	return "", fail(advice.PodNetwork, "no configuration in %s", cniDir)
 }
 
 // kubelet evicts pods when less than this is left, unless it is configured otherwise: its
@@ -135,12 +135,12 @@ func checkDisk(_ context.Context, p *patient) (string, error) {
 	}
 	bytes, inodes := percent(space.FreeBytes, space.Bytes), percent(space.FreeInodes, space.Inodes)
 	found := fmt.Sprintf("%s: %.1f of %.1f GB free (%d%%), %d%% of inodes", varDir, gigabytes(space.FreeBytes), gigabytes(space.Bytes), bytes, inodes)
-	const advice = "kubelet evicts pods below %d%%. See `du -xh -d 3 /var | sort -h | tail`, and give the instance a larger volume if that is what its pods need; images that nothing runs are removed by kubelet itself."
+	const evicts = "kubelet evicts pods below %d%%. " + advice.Space
 	switch {
 	case bytes < leastBytes:
-		return "", fail(fmt.Sprintf(advice, leastBytes), "%s", found)
+		return "", fail(fmt.Sprintf(evicts, leastBytes), "%s", found)
 	case inodes < leastInodes:
-		return "", fail(fmt.Sprintf(advice, leastInodes), "%s", found)
+		return "", fail(fmt.Sprintf(evicts, leastInodes), "%s", found)
 	}
 	return found, nil
 }
@@ -155,15 +155,15 @@ func percent(free, total uint64) uint64 {
 func gigabytes(bytes uint64) float64 { return float64(bytes) / 1e9 }
 
 func checkCgroup(_ context.Context, p *patient) (string, error) {
-	const advice = "kubelet and containerd are configured for cgroup v2 with these controllers: see that the kernel's command line (`cat /proc/cmdline`) does not turn them off."
+	const controllers = "kubelet and containerd are configured for cgroup v2 with these controllers: see that the kernel's command line (`cat /proc/cmdline`) does not turn them off."
 	data, err := os.ReadFile(p.Root.Join(controllersPath))
 	if err != nil {
-		return "", fail(advice, "cgroup v2 is not mounted at /sys/fs/cgroup: %w", err)
+		return "", fail(controllers, "cgroup v2 is not mounted at /sys/fs/cgroup: %w", err)
 	}
 	there := strings.Fields(string(data))
 	for _, controller := range []string{"cpu", "cpuset", "io", "memory", "pids"} {
 		if !slices.Contains(there, controller) {
-			return "", fail(advice, "no controller %s; there are %s", controller, strings.Join(there, ", "))
+			return "", fail(controllers, "no controller %s; there are %s", controller, strings.Join(there, ", "))
 		}
 	}
 	return "with " + strings.Join(there, ", "), nil

@@ -1,6 +1,6 @@
 // Package systemd starts units over D-Bus and writes the environment that units get. It
 // promises that a unit it has started is one that systemd calls started; it never runs
-// systemctl.
+// systemctl. Of systemd's programs it runs journalctl alone, to read.
 package systemd
 
 import (

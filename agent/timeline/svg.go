@@ -11,7 +11,7 @@ import (
 
 // The drawing's measures, in pixels.
 const (
-	width     = 1060
+	width     = 1100
 	margin    = 24
 	namesEnd  = 190 // right edge of the phases' names
 	axisStart = 204

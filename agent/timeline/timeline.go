@@ -39,6 +39,8 @@ type Phase struct {
 	Attempts  int        `json:"attempts,omitempty"`
 	Failed    []float64  `json:"failed,omitempty"` // when attempts failed, as far as it was kept
 	LastError string     `json:"lastError,omitempty"`
+	// Traffic is that of the phase's attempts, with whomever.
+	Traffic traffic.Count `json:"traffic,omitzero"`
 }
 
 // Of returns the timeline that status tells; now is the time since kernel start.
@@ -52,7 +54,7 @@ func Of(status boot.Status, now time.Duration) Timeline {
 	}
 	agentStart := t.Total
 	for _, told := range status.Phases {
-		phase := Phase{Name: told.Name, State: told.State, Attempts: told.Attempts, Failed: told.Failed, LastError: told.LastError}
+		phase := Phase{Name: told.Name, State: told.State, Attempts: told.Attempts, Failed: told.Failed, LastError: told.LastError, Traffic: told.Traffic}
 		if told.Started != nil {
 			end := t.Total
 			if told.Finished != nil {
@@ -109,7 +111,7 @@ func figure(seconds float64) string {
 	return fmt.Sprintf("%.0f", seconds)
 }
 
-// took says how long the phase took and what is odd about that.
+// took says how long the phase took, what is odd about that, and what went over the network.
 func (p Phase) took() string {
 	if p.Length == nil {
 		return string(p.State)
@@ -120,6 +122,9 @@ func (p Phase) took() string {
 	}
 	if p.Attempts > 1 {
 		text += fmt.Sprintf(", %d attempts", p.Attempts)
+	}
+	if bytes := p.Traffic.Bytes(); bytes > 0 {
+		text += ", " + traffic.Size(bytes)
 	}
 	return text
 }
@@ -157,16 +162,19 @@ func (t Timeline) outcome() string {
 func (t Timeline) Print(w io.Writer) error {
 	fmt.Fprintf(w, "%s: %s\n", t.heading(), t.subject())
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "PHASE\tSTATE\tSTART\tLENGTH\tATTEMPTS\tLAST ERROR")
+	fmt.Fprintln(table, "PHASE\tSTATE\tSTART\tLENGTH\tATTEMPTS\tBYTES\tLAST ERROR")
 	for _, phase := range t.Phases {
-		start, took, attempts := "-", "-", "-"
+		start, took, attempts, bytes := "-", "-", "-", "-"
 		if phase.Start != nil {
 			start, took = figure(*phase.Start), figure(*phase.Length)
 		}
 		if phase.Attempts > 0 {
 			attempts = fmt.Sprint(phase.Attempts)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", phase.Name, phase.State, start, took, attempts, cmp.Or(phase.LastError, "-"))
+		if total := phase.Traffic.Bytes(); total > 0 {
+			bytes = traffic.Size(total)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", phase.Name, phase.State, start, took, attempts, bytes, cmp.Or(phase.LastError, "-"))
 	}
 	if err := table.Flush(); err != nil {
 		return err

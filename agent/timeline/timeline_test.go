@@ -27,6 +27,11 @@ func done(name string, started, finished float64, failed ...float64) boot.PhaseS
 	return p
 }
 
+func transferred(p boot.PhaseStatus, received int64) boot.PhaseStatus {
+	p.Traffic = traffic.Count{Calls: 2, Sent: 412, Received: received}
+	return p
+}
+
 var counted = traffic.Counts{
 	Metadata:  traffic.Count{Calls: 13, Received: 4212},
 	APIServer: traffic.Count{Calls: 6, Sent: 812, Received: 21844},
@@ -37,9 +42,9 @@ func statuses() map[string]boot.Status {
 	const node, instance = "ip-10-0-3-18.us-west-2.compute.internal", "i-0d7cea4564182a197"
 	return map[string]boot.Status{
 		"ready": {Agent: "1", Instance: instance, Node: node, Cluster: "demo", Ready: at(31.105), Traffic: counted, Phases: []boot.PhaseStatus{
-			done("metadata", 15.7, 17.6, 15.72, 16.0, 16.6), done("configuration", 17.6, 17.9), done("files", 17.9, 21.5),
+			transferred(done("metadata", 15.7, 17.6, 15.72, 16.0, 16.6), 907), done("configuration", 17.6, 17.9), done("files", 17.9, 21.5),
 			done("containerd", 21.5, 24.2), done("identity", 17.9, 18.8), done("api-server", 18.8, 18.9),
-			done("kubelet", 24.2, 28.4), done("network", 28.4, 30.2), done("ready", 30.2, 31.1),
+			done("kubelet", 24.2, 28.4), done("network", 28.4, 30.2), transferred(done("ready", 30.2, 31.1), 21043),
 		}},
 		"stuck": {Agent: "1", Instance: instance, Node: node, Cluster: `<b>"R&D"</b>`, Traffic: traffic.Counts{Metadata: counted.Metadata}, Phases: []boot.PhaseStatus{
 			done("metadata", 4.1, 4.4), done("configuration", 4.4, 4.5), done("files", 4.5, 5.9),

@@ -4,6 +4,7 @@
 package traffic
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,10 +40,11 @@ func (c Count) String() string {
 	if c.Calls == 0 {
 		return "0 calls"
 	}
-	return fmt.Sprintf("%d %s (%s sent, %s received)", c.Calls, noun, size(c.Sent), size(c.Received))
+	return fmt.Sprintf("%d %s (%s sent, %s received)", c.Calls, noun, Size(c.Sent), Size(c.Received))
 }
 
-func size(bytes int64) string {
+// Size writes bytes for people.
+func Size(bytes int64) string {
 	if bytes < 1000 {
 		return fmt.Sprintf("%d B", bytes)
 	}
@@ -54,13 +56,36 @@ type Meter struct{ Metadata, AWS, APIServer Service }
 
 // Counts returns what was counted so far.
 func (m *Meter) Counts() Counts {
-	return Counts{Metadata: m.Metadata.count(), AWS: m.AWS.count(), APIServer: m.APIServer.count()}
+	return Counts{Metadata: m.Metadata.Count(), AWS: m.AWS.Count(), APIServer: m.APIServer.Count()}
 }
 
-// Service counts the traffic with one service.
+// Bytes returns those of both directions.
+func (c Count) Bytes() int64 { return c.Sent + c.Received }
+
+// Total returns the traffic with all services.
+func (c Counts) Total() Count {
+	total := Count{}
+	for _, count := range []Count{c.Metadata, c.AWS, c.APIServer} {
+		total.Calls += count.Calls
+		total.Sent += count.Sent
+		total.Received += count.Received
+	}
+	return total
+}
+
+type onBehalf struct{}
+
+// OnBehalf makes calls with the context that it returns count for s too, to whatever
+// service they go.
+func OnBehalf(ctx context.Context, s *Service) context.Context {
+	return context.WithValue(ctx, onBehalf{}, s)
+}
+
+// Service counts the traffic with one service, or on behalf of one who calls.
 type Service struct{ calls, sent, received atomic.Int64 }
 
-func (s *Service) count() Count {
+// Count returns what was counted so far.
+func (s *Service) Count() Count {
 	return Count{Calls: s.calls.Load(), Sent: s.sent.Load(), Received: s.received.Load()}
 }
 
@@ -74,16 +99,24 @@ type transport struct {
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	t.service.calls.Add(1)
+	services := []*Service{t.service}
+	if caller, ok := r.Context().Value(onBehalf{}).(*Service); ok {
+		services = append(services, caller)
+	}
+	var sent, received []*atomic.Int64
+	for _, service := range services {
+		service.calls.Add(1)
+		sent, received = append(sent, &service.sent), append(received, &service.received)
+	}
 	if r.Body != nil && r.Body != http.NoBody {
 		counted := *r // a RoundTripper must not change the request that it is given
-		counted.Body = &body{r.Body, &t.service.sent}
+		counted.Body = &body{r.Body, sent}
 		r = &counted
 	}
 	response, err := t.next.RoundTrip(r)
 	// The body of a switch of protocols is a connection, which a reader would hide.
 	if err == nil && response.StatusCode != http.StatusSwitchingProtocols {
-		response.Body = &body{response.Body, &t.service.received}
+		response.Body = &body{response.Body, received}
 	}
 	return response, err
 }
@@ -100,11 +133,13 @@ func (t *transport) CloseIdleConnections() {
 
 type body struct {
 	io.ReadCloser
-	bytes *atomic.Int64
+	bytes []*atomic.Int64
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.bytes.Add(int64(n))
+	for _, bytes := range b.bytes {
+		bytes.Add(int64(n))
+	}
 	return n, err
 }

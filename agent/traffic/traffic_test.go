@@ -1,6 +1,7 @@
 package traffic_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -66,6 +67,34 @@ func TestTheConnectionOfASwitchOfProtocolsIsHandedOn(t *testing.T) {
 	}
 	if _, ok := response.Body.(io.Writer); !ok {
 		t.Errorf("the body is a %T", response.Body)
+	}
+}
+
+func TestACallCountsForItsServiceAndForWhoCalls(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, "answer")
+	}))
+	t.Cleanup(server.Close)
+	var meter traffic.Meter
+	var caller traffic.Service
+	for _, service := range []*traffic.Service{&meter.AWS, &meter.APIServer} {
+		for _, ctx := range []context.Context{t.Context(), traffic.OnBehalf(t.Context(), &caller)} {
+			request, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL, strings.NewReader("four"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := service.Wrap(http.DefaultTransport).RoundTrip(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+		}
+	}
+	two := traffic.Count{Calls: 2, Sent: 8, Received: 12}
+	if got := meter.Counts(); caller.Count() != two || got.AWS != two || got.APIServer != two || got.Total() != (traffic.Count{Calls: 4, Sent: 16, Received: 24}) {
+		t.Errorf("got %+v for the services, %+v for the caller", got, caller.Count())
 	}
 }
 

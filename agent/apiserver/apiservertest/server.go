@@ -45,6 +45,8 @@ type Server struct {
 	// Judge answers a certificate request: "" signs it, "wait" leaves it, anything else
 	// is the reason to deny it. Nil signs all.
 	Judge func(request *certificatesv1.CertificateSigningRequest) string
+	// NoPatches refuses to change Nodes.
+	NoPatches bool
 
 	ca       *x509.Certificate
 	caKey    *ecdsa.PrivateKey
@@ -183,6 +185,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		watchObject(s, w, r, func() *certificatesv1.CertificateSigningRequest { return s.requests[selected] })
 	case r.Method == http.MethodGet && r.URL.Path == "/api/v1/nodes" && user == "system:node:"+selected:
 		watchObject(s, w, r, func() *corev1.Node { return s.nodes[selected] })
+	case r.Method == http.MethodPatch && strings.HasPrefix(r.URL.Path, nodesPath):
+		s.patchNode(w, r, user)
 	default:
 		fail(w, http.StatusForbidden, user+" may not do that")
 	}

@@ -1,0 +1,55 @@
+package apiserver_test
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestConditionsAreMergedByTheirTypes(t *testing.T) {
+	server, c := start(t)
+	server.SetNode(&corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "a"},
+		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady"},
+			{Type: "Odd", Status: corev1.ConditionFalse, Reason: "NothingOdd"},
+		}},
+	})
+	err := c.PatchNodeStatus(t.Context(), "a", []corev1.NodeCondition{
+		{Type: "Odd", Status: corev1.ConditionTrue, Reason: "Odd"}, {Type: "New", Status: corev1.ConditionFalse, Reason: "NotNew"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[corev1.NodeConditionType]string{}
+	for _, condition := range server.Node("a").Status.Conditions {
+		got[condition.Type] = string(condition.Status) + " " + condition.Reason
+	}
+	if len(got) != 3 || got[corev1.NodeReady] != "True KubeletReady" || got["Odd"] != "True Odd" || got["New"] != "False NotNew" {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestAnAnnotationLeavesTheOthers(t *testing.T) {
+	server, c := start(t)
+	server.SetNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a", Annotations: map[string]string{"kept": "1", "changed": "2"}}})
+	if err := c.AnnotateNode(t.Context(), "a", "changed", `{"a":"<3>"}`); err != nil {
+		t.Fatal(err)
+	}
+	if got := server.Node("a").Annotations; len(got) != 2 || got["kept"] != "1" || got["changed"] != `{"a":"<3>"}` {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestWhatANodeMayNotPatchIsAnError(t *testing.T) {
+	server, c := start(t)
+	server.SetNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "b"}})
+	if err := c.AnnotateNode(t.Context(), "b", "x", "y"); err == nil || !strings.HasPrefix(err.Error(), "annotate Node b with x: ") {
+		t.Errorf("another Node: %v", err)
+	}
+	if err := c.PatchNodeStatus(t.Context(), "a", nil); err == nil || !strings.HasPrefix(err.Error(), "patch the conditions of Node a: ") {
+		t.Errorf("a Node that is not there: %v", err)
+	}
+}

@@ -1,0 +1,171 @@
+package boot
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// condition is one of the Node's that the agent keeps, beside kubelet's. As with kubelet's
+// own but for Ready, True means that something is wrong.
+type condition struct {
+	kind corev1.NodeConditionType
+	// The reason and the message while nothing is wrong, and the reason while something is.
+	fine, fineMessage, wrong string
+	// problem says what is wrong, or "".
+	problem func(Status) string
+}
+
+// conditions are all of them. Each is written at every start, False as well, so that an
+// alert can tell a node that is well from one that nothing is known of.
+var conditions = []condition{
+	{"BootstrapScriptsFailed", "ScriptsSucceeded", "no script of user-data has failed", "ScriptFailed", Status.scriptProblem},
+	{"NodeConfigWarnings", "NoWarnings", "nothing in user-data is without effect", "Warnings", Status.configProblem},
+}
+
+func (s Status) scriptProblem() string {
+	var failed []string
+	for _, script := range s.Scripts {
+		if failure := script.failure(); failure != "" {
+			failed = append(failed, script.warning())
+		}
+	}
+	return strings.Join(failed, "; ")
+}
+
+// configProblem leaves out what scriptProblem tells.
+func (s Status) configProblem() string {
+	warnings := slices.Clone(s.Warnings)
+	for _, script := range s.Scripts {
+		warnings = slices.DeleteFunc(warnings, func(warning string) bool { return warning == script.warning() })
+	}
+	return strings.Join(warnings, "; ")
+}
+
+// longestMessage bounds a condition's message, in characters.
+const longestMessage = 1024
+
+// nodeConditions returns the agent's conditions as status has them. One whose state has not
+// changed since before, the Node's conditions so far, keeps the time of its last transition.
+func nodeConditions(status Status, before []corev1.NodeCondition, now time.Time) []corev1.NodeCondition {
+	var result []corev1.NodeCondition
+	for _, c := range conditions {
+		made := corev1.NodeCondition{
+			Type: c.kind, Status: corev1.ConditionFalse, Reason: c.fine, Message: c.fineMessage,
+			LastHeartbeatTime: metav1.NewTime(now), LastTransitionTime: metav1.NewTime(now),
+		}
+		if problem := c.problem(status); problem != "" {
+			made.Status, made.Reason, made.Message = corev1.ConditionTrue, c.wrong, cut(oneLine(problem), longestMessage)
+		}
+		for _, old := range before {
+			if old.Type == made.Type && old.Status == made.Status {
+				made.LastTransitionTime = old.LastTransitionTime
+			}
+		}
+		result = append(result, made)
+	}
+	return result
+}
+
+// see keeps the Node, and writes its conditions as soon as kubelet has reported and it is not
+// Ready, which is when they may explain why.
+func (n *node) see(ctx context.Context, seen *corev1.Node) {
+	n.seen = seen
+	if n.told || isReady(seen) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, seenDeadline)
+	defer cancel()
+	if err := n.writeConditions(ctx, n.runner.now()); err != nil {
+		n.Log.Info("cannot write the Node's conditions yet", zap.Error(err))
+		return
+	}
+	n.told = true
+}
+
+// seenDeadline keeps the node from noticing late that it is Ready.
+const seenDeadline = 3 * time.Second
+
+func isReady(node *corev1.Node) bool {
+	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+func (n *node) writeConditions(ctx context.Context, status Status) error {
+	return n.client.PatchNodeStatus(ctx, n.seen.Name, nodeConditions(status, n.seen.Status.Conditions, n.Clock.Now()))
+}
+
+// BootAnnotation is the Node's annotation that holds a BootSummary in JSON.
+const BootAnnotation = "ovenbird.dev/boot"
+
+// BootSummary is the start of a node in a few figures. Lengths are in seconds.
+type BootSummary struct {
+	Agent         string             `json:"agent"` // its release
+	KernelToReady float64            `json:"kernelToReadySeconds"`
+	Phases        map[string]float64 `json:"phases"`             // how long each took
+	Attempts      map[string]int     `json:"attempts,omitempty"` // of phases that took more than one
+	Calls         int64              `json:"calls"`              // to anybody
+	Bytes         int64              `json:"bytes"`              // of bodies, in both directions
+	AWSCalls      int64              `json:"awsCalls"`
+}
+
+// summary returns the start of the node that status, of a Ready one, tells of.
+func (s Status) summary() BootSummary {
+	total := s.Traffic.Total()
+	summary := BootSummary{
+		Agent: cut(s.Agent, 64), KernelToReady: *s.Ready, Phases: map[string]float64{}, Attempts: map[string]int{},
+		Calls: total.Calls, Bytes: total.Bytes(), AWSCalls: s.Traffic.AWS.Calls,
+	}
+	for _, phase := range s.Phases {
+		if took := phase.took(); took != nil {
+			summary.Phases[phase.Name] = *took
+		}
+		if phase.Attempts > 1 {
+			summary.Attempts[phase.Name] = phase.Attempts
+		}
+	}
+	return summary
+}
+
+// tellAttempts is how often each part of what the cluster is told is tried.
+const tellAttempts = 5
+
+// tellCluster writes conditions and annotation of the Node that is Ready. A failure
+// is logged and nothing more.
+func (n *node) tellCluster(ctx context.Context, status Status) {
+	summary, err := json.Marshal(status.summary())
+	if err != nil {
+		n.Log.Warn("cannot encode the summary of this start", zap.Error(err))
+		return
+	}
+	for _, part := range []struct {
+		what string
+		tell func() error
+	}{
+		{"conditions", func() error { return n.writeConditions(ctx, status) }},
+		{"annotation", func() error { return n.client.AnnotateNode(ctx, n.seen.Name, BootAnnotation, string(summary)) }},
+	} {
+		for attempt := 1; ; attempt++ {
+			if err = part.tell(); err == nil || attempt == tellAttempts {
+				break
+			}
+			if n.Clock.Sleep(ctx, delay(attempt, 0, n.Random())) != nil {
+				return
+			}
+		}
+		if err != nil {
+			n.Log.Warn("the Node does not get its "+part.what, zap.Error(err))
+		}
+	}
+	status.Traffic = n.Traffic.Counts()
+	if err := status.write(n.Root); err != nil {
+		n.Log.Warn("cannot write the status", zap.Error(err))
+	}
+}
