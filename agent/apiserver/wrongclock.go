@@ -11,13 +11,12 @@ import (
 const mostSkew = 4 * time.Minute
 
 // clockError returns an error if the API server, which has just refused a token, has dated
-// its answer so far from now that the token must be dated wrong; else nil.
+// its answer so far from now that the token must be dated wrong; else, and for an answer
+// whose date some proxy has taken away, nil.
 func clockError(response *http.Response, now time.Time) error {
 	theirs, err := http.ParseTime(response.Header.Get("Date"))
-	if err != nil {
-		return nil // some proxies take it away
-	}
 	switch off := now.Sub(theirs).Round(time.Minute); {
+	case err != nil:
 	case off > mostSkew:
 		return fmt.Errorf("it refuses the token, and this machine's clock is %s ahead of the API server's: set it (see timedatectl timesync-status)", off)
 	case -off > mostSkew:

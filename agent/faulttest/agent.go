@@ -3,6 +3,7 @@ package faulttest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -91,11 +92,13 @@ func fill(path string) error {
 	}
 	defer file.Close()
 	page := make([]byte, 4<<10)
-	for {
-		if _, err := file.Write(page); err != nil {
-			return nil // no space is left
-		}
+	for err == nil {
+		_, err = file.Write(page)
 	}
+	if !errors.Is(err, unix.ENOSPC) {
+		return err
+	}
+	return nil
 }
 
 // Clock runs faster than time does while the agent waits between attempts, and since the

@@ -141,7 +141,7 @@ func (l *Link) bring(conn net.Conn) {
 		delete(l.open, conn)
 		l.mu.Unlock()
 	}()
-	backend, err := (&net.Dialer{Timeout: 5 * time.Second}).Dial("tcp", l.backend)
+	backend, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(l.t.Context(), "tcp", l.backend)
 	if err != nil {
 		return // the backend has ended, as the test has
 	}

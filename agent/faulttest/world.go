@@ -170,7 +170,7 @@ spec:
 func (w *World) layOut() {
 	w.t.Helper()
 	for _, dir := range []string{"proc", "dev", "tmp", "var", "run/systemd", "run/dbus"} {
-		if err := os.MkdirAll(w.Root.Join(dir), 0o755); err != nil {
+		if err := os.MkdirAll(w.Root.Join(dir), 0o700); err != nil {
 			w.t.Fatal(err)
 		}
 	}
