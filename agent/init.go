@@ -71,23 +71,32 @@ and needs no EC2.`,
 }
 
 func join(cmd *cobra.Command, kind identity.Kind) error {
-	if os.Geteuid() != 0 {
-		return errors.New("init changes this machine, so it must run as root (--root DIR only writes the files under DIR)")
-	}
-	logger, err := cli.Logger()
+	options, err := surroundings(kind)
 	if err != nil {
 		return err
 	}
+	return boot.Join(cmd.Context(), options)
+}
+
+// surroundings are those of a node on this machine.
+func surroundings(kind identity.Kind) (boot.Options, error) {
+	if os.Geteuid() != 0 {
+		return boot.Options{}, errors.New("init changes this machine, so it must run as root (--root DIR only writes the files under DIR)")
+	}
+	logger, err := cli.Logger()
+	if err != nil {
+		return boot.Options{}, err
+	}
 	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return fmt.Errorf("read the kernel's boot ID: %w", err)
+		return boot.Options{}, fmt.Errorf("read the kernel's boot ID: %w", err)
 	}
 	var machine syscall.Sysinfo_t
 	if err := syscall.Sysinfo(&machine); err != nil {
-		return fmt.Errorf("ask the kernel for the machine's memory: %w", err)
+		return boot.Options{}, fmt.Errorf("ask the kernel for the machine's memory: %w", err)
 	}
 	meter := &traffic.Meter{}
-	return boot.Join(cmd.Context(), boot.Options{
+	return boot.Options{
 		Root:      "/",
 		Metadata:  imds.New("", meter.Metadata.Wrap),
 		Traffic:   meter,
@@ -108,7 +117,7 @@ func join(cmd *cobra.Command, kind identity.Kind) error {
 			return systemd.Journal(ctx, unit, journalLines)
 		},
 		Examine: examine,
-	})
+	}, nil
 }
 
 // journalLines are enough for the error of a program that ends at once.

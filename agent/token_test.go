@@ -13,6 +13,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver/apiservertest"
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
+	"github.com/ovenbird-dev/ovenbird/agent/faulttest"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/imds/imdstest"
 	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
@@ -84,8 +85,12 @@ func TestNoTokenIsMadeForWhoAsksWrongly(t *testing.T) {
 	}
 }
 
-// TestMain lets the test's program stand for the agent, as kubelet runs it.
+// TestMain lets the test's program stand for the agent, as kubelet runs it and as systemd
+// does on a machine of faulttest's.
 func TestMain(m *testing.M) {
+	if clock, ok := faulttest.Enter(); ok {
+		os.Exit(joinBy(clock))
+	}
 	if os.Getenv("RUN_AS_AGENT") == "" {
 		os.Exit(m.Run())
 	}

@@ -35,6 +35,7 @@ type Config struct {
 	// Who calls: the bearer token that Token returns for each request, or a certificate
 	// with its key, in PEM.
 	Token       func(context.Context) (string, error)
+	Now         func() time.Time // by which tokens are dated; nil: time.Now
 	Certificate []byte
 	Key         []byte
 }
@@ -69,7 +70,11 @@ func New(config Config) (*Client, error) {
 		},
 	}
 	if config.Token != nil {
-		base.Wrap(func(next http.RoundTripper) http.RoundTripper { return bearer{config.Token, next} })
+		now := config.Now
+		if now == nil {
+			now = time.Now
+		}
+		base.Wrap(func(next http.RoundTripper) http.RoundTripper { return bearer{config.Token, now, next} })
 	}
 	httpClient, err := rest.HTTPClientFor(&base)
 	if err != nil {
@@ -97,6 +102,7 @@ func New(config Config) (*Client, error) {
 // bearer shows a token with each request.
 type bearer struct {
 	token func(context.Context) (string, error)
+	now   func() time.Time
 	next  http.RoundTripper
 }
 
@@ -107,7 +113,15 @@ func (b bearer) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	request = request.Clone(request.Context())
 	request.Header.Set("Authorization", "Bearer "+token)
-	return b.next.RoundTrip(request)
+	response, err := b.next.RoundTrip(request)
+	if err != nil || response.StatusCode != http.StatusUnauthorized {
+		return response, err
+	}
+	if err := clockError(response, b.now()); err != nil {
+		response.Body.Close()
+		return nil, err
+	}
+	return response, nil
 }
 
 // ErrUnauthorized means that the API server does not take the caller for who it says it is.

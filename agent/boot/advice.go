@@ -98,6 +98,8 @@ func adviseOnAPIServer(err error) string {
 	switch {
 	case errors.As(err, &denied):
 		return advice.RequestDenied
+	case errors.Is(err, apiserver.ErrWrongClock):
+		return advice.Clock
 	case errors.Is(err, apiserver.ErrUnauthorized):
 		return advice.AccessEntry
 	case errors.As(err, &late): // calls end sooner; only the watch for the certificate lasts

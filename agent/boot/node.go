@@ -289,7 +289,7 @@ func (n *node) unknown(err error) error {
 func (n *node) connect(config apiserver.Config) (*apiserver.Client, error) {
 	config.Endpoint, config.CA = n.facts.Cluster.Endpoint, n.facts.Cluster.CA
 	config.Proxy, config.UserAgent = n.env.proxy(), "ovenbird-agent/"+n.Release
-	config.Wrap = n.Traffic.APIServer.Wrap
+	config.Wrap, config.Now = n.Traffic.APIServer.Wrap, n.Clock.Now
 	return apiserver.New(config)
 }
 

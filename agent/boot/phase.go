@@ -114,7 +114,7 @@ func (r *runner) untilDone(ctx context.Context, index int, phase Phase) error {
 		wait := delay(attempt, phase.Longest, r.random())
 		var failed PhaseStatus
 		r.update(index, func(p *PhaseStatus) {
-			p.State, p.LastError, p.NextTry = Retrying, oneLine(err.Error()), seconds(now+wait)
+			p.State, p.LastError, p.NextTry = Retrying, explained(err, r.clock.Now()), seconds(now+wait)
 			p.Failed = append(slices.Clone(p.Failed[:min(len(p.Failed), mostFailed-1)]), *seconds(now))
 			p.Traffic, p.WhatToDo, p.Log = calls.Count(), advise(phase.Name, err), logOf(err)
 			failed = *p

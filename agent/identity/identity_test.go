@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
@@ -292,6 +293,23 @@ func TestKubeletLoadsAKubeconfigWithTokens(t *testing.T) {
 	if user.ClientCertificate != "" || user.Exec == nil || user.Exec.Command != "/usr/bin/ovenbird-agent" || user.Exec.InteractiveMode != "Never" || user.Exec.APIVersion != "client.authentication.k8s.io/v1" ||
 		!slices.Equal(user.Exec.Args, []string{"token", "--cluster", "123", "--region", "us-west-2", "--sts-endpoint", "https://sts.us-west-2.amazonaws.com/"}) {
 		t.Errorf("got %+v", user.Exec)
+	}
+}
+
+func TestATokenFromBeforeTheClockWasSetIsNotUsed(t *testing.T) {
+	wrong := time.Now().Add(3 * time.Hour)
+	now := wrong
+	tokens := identity.Tokens{Cluster: "demo", Now: func() time.Time { return now }, Signer: ststoken.Signer{
+		Region: "us-west-2", Credentials: credentials.NewStaticCredentialsProvider("ASIAEXAMPLE", "secret", "session"), Now: func() time.Time { return now },
+	}}
+	before, err := tokens.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = time.Now()
+	after, err := tokens.Token(t.Context())
+	if err != nil || after == before {
+		t.Errorf("the token of %s is still used: %v", wrong, err)
 	}
 }
 

@@ -49,20 +49,24 @@ type Tokens struct {
 
 	mu      sync.Mutex
 	token   string
+	made    time.Time
 	expires time.Time
 }
 
-// Token returns a token that is good for a minute at least.
+// Token returns a token that is good for a minute at least. One that was made before the
+// clock was set is dated wrong, so the times are those of the wall clock: they have no
+// monotonic reading, by which Go compares otherwise.
 func (t *Tokens) Token(ctx context.Context) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.token != "" && t.Now().Before(t.expires) {
+	now := t.Now().Round(0)
+	if t.token != "" && !now.Before(t.made) && now.Before(t.expires) {
 		return t.token, nil
 	}
 	token, expires, err := t.Signer.Token(ctx, t.Cluster)
 	if err != nil {
 		return "", err
 	}
-	t.token, t.expires = token, expires
+	t.token, t.made, t.expires = token, now, expires.Round(0)
 	return token, nil
 }

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ import (
 // AmazonHost is a host name as Amazon EKS gives its API servers. The server has it in its
 // certificate; a client needs a proxy to get there by it.
 const AmazonHost = "0123456789abcdef.gr7.us-west-2.eks.amazonaws.com"
+
+// Host is another name in its certificate.
+const Host = "api.demo.internal"
 
 // Server is a running API server.
 type Server struct {
@@ -56,6 +60,7 @@ type Server struct {
 	nodes    map[string]*corev1.Node
 	failures []int
 	calls    []string
+	ahead    atomic.Int64 // nanoseconds
 }
 
 // Start starts a server that ends with the test.
@@ -66,11 +71,17 @@ func Start(t *testing.T) *Server {
 		requests: map[string]*certificatesv1.CertificateSigningRequest{},
 		nodes:    map[string]*corev1.Node{},
 	}
-	certificate := s.newAuthority(t)
+	s.newAuthority(t)
 	pool := x509.NewCertPool()
 	pool.AddCert(s.ca)
 	server := httptest.NewUnstartedServer(s)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool, MinVersion: tls.VersionTLS12}
+	server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		certificate, err := s.certificate()
+		return &tls.Config{
+			Certificates: []tls.Certificate{certificate}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool,
+			Time: s.Now, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		}, err
+	}}
 	server.EnableHTTP2 = true
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that hang up are part of the tests
 	server.StartTLS()
@@ -82,14 +93,14 @@ func Start(t *testing.T) *Server {
 	return s
 }
 
-func (s *Server) newAuthority(t *testing.T) tls.Certificate {
+func (s *Server) newAuthority(t *testing.T) {
 	t.Helper()
 	var err error
 	if s.caKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(1, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &s.caKey.PublicKey, s.caKey)
@@ -100,21 +111,36 @@ func (s *Server) newAuthority(t *testing.T) tls.Certificate {
 		t.Fatal(err)
 	}
 	s.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if der, err = s.issue(pkix.Name{CommonName: "kube-apiserver"}, &key.PublicKey, x509.ExtKeyUsageServerAuth); err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
+// certificate is the server's own: one of now, by its clock.
+func (s *Server) certificate() (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	der, err := s.issue(pkix.Name{CommonName: "kube-apiserver"}, &key.PublicKey, x509.ExtKeyUsageServerAuth)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}
+
+// Shift makes the server's clock be d ahead of the machine's, for the certificates that it
+// makes and the dates of its answers.
+func (s *Server) Shift(d time.Duration) {
+	s.ahead.Store(int64(d))
+}
+
+// Now is the server's clock.
+func (s *Server) Now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
+
 func (s *Server) issue(subject pkix.Name, public any, usage x509.ExtKeyUsage) ([]byte, error) {
+	now := s.Now()
 	return x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subject, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(now.UnixNano()), Subject: subject, NotBefore: now.Add(-time.Minute), NotAfter: now.Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		DNSNames: []string{AmazonHost},
+		DNSNames: []string{AmazonHost, Host},
 	}, s.ca, public, s.caKey)
 }
 
@@ -162,6 +188,7 @@ func (s *Server) notify() {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", s.Now().UTC().Format(http.TimeFormat))
 	user := s.user(r)
 	s.mu.Lock()
 	s.calls = append(s.calls, strings.TrimSpace(user+" "+r.Method+" "+r.URL.Path))

@@ -1,8 +1,10 @@
 // Package imdstest is an instance metadata service for tests: version 2 only, with answers
-// by path, and connections that it drops when it is told to.
+// by path, and connections that it drops, answers that fail and tokens that end when it is
+// told so.
 package imdstest
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -11,22 +13,27 @@ import (
 	"testing"
 )
 
+// token is the first one; those after it have a number.
 const token = "the-token"
 
 // Server is a running service.
 type Server struct {
 	URL string
 
-	mu      sync.Mutex
-	answers map[string]string
-	calls   []string
-	drop    int
+	mu       sync.Mutex
+	answers  map[string]string
+	calls    []string
+	drop     int
+	failures []int
+	token    string
+	expire   int
+	issued   int
 }
 
 // Start starts a service that ends with the test. Answers go by path below "/latest/".
 func Start(t *testing.T, answers map[string]string) *Server {
 	t.Helper()
-	s := &Server{answers: map[string]string{}}
+	s := &Server{answers: map[string]string{}, token: token}
 	for path, answer := range answers {
 		s.answers[path] = answer
 	}
@@ -57,6 +64,20 @@ func (s *Server) Drop(n int) {
 	s.drop = n
 }
 
+// Fail answers the next requests with the given statuses, one each.
+func (s *Server) Fail(statuses ...int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures = append(s.failures, statuses...)
+}
+
+// Expire makes each of the next n tokens end before it is used.
+func (s *Server) Expire(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expire = n
+}
+
 // Calls returns "METHOD path" of every call so far.
 func (s *Server) Calls() []string {
 	s.mu.Lock()
@@ -73,13 +94,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.drop--
 		panic(http.ErrAbortHandler)
 	}
+	if len(s.failures) > 0 {
+		status := s.failures[0]
+		s.failures = s.failures[1:]
+		http.Error(w, "", status)
+		return
+	}
 	const ttl = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
 	if r.URL.Path == "/latest/api/token" && r.Method == http.MethodPut && r.Header.Get(ttl) != "" {
 		w.Header().Set(ttl, r.Header.Get(ttl))
-		_, _ = w.Write([]byte(token))
+		_, _ = w.Write([]byte(s.token))
+		if s.expire > 0 {
+			s.expire--
+			s.issued++
+			s.token = fmt.Sprintf("%s-%d", token, s.issued)
+		}
 		return
 	}
-	if r.Header.Get("X-Aws-Ec2-Metadata-Token") != token {
+	if r.Header.Get("X-Aws-Ec2-Metadata-Token") != s.token {
 		http.Error(w, "", http.StatusUnauthorized)
 		return
 	}
