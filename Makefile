@@ -70,6 +70,16 @@ test: prepare unit e2e ## Run every test: unit, integration and end-to-end
 .PHONY: unit
 unit: setup components initrd ## Run the unit and integration tests
 	go test -p 1 -timeout 30m $(UNIT_PACKAGES)
+	@$(MAKE) --no-print-directory fuzz
+
+# Inputs found earlier are in Go's build cache and come first.
+.PHONY: fuzz
+fuzz: ## Fuzz what the agent reads, FUZZTIME (30s) for each target
+	@grep -rl --include=*_test.go '^func Fuzz' . | xargs -n 1 dirname | sort -u | while read -r package; do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep ^Fuzz); do \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),30s) -parallel 2 $$package || exit 1; \
+	  done || exit 1; \
+	done
 
 .PHONY: e2e
 e2e: prepare ## Run the end-to-end test on its own lab

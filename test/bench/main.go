@@ -1,7 +1,7 @@
 // Command bench measures what Ovenbird claims: a table on standard output, and the same
 // figures in .ovenbird/bench.json. It needs root, the components and the baked image.
 //
-//	go run ./test/bench [bake] [upload] [create] [boot]     default: all, and only then the file
+//	go run ./test/bench [bake] [upload] [create] [init] [boot]     default: all, and only then the file
 package main
 
 import (
@@ -22,6 +22,7 @@ const (
 	createRuns = 5
 	bootRuns   = 5
 	bakeRuns   = 3
+	initRuns   = 21
 )
 
 // measures are the groups of figures, in the order in which they are taken.
@@ -32,6 +33,7 @@ var measures = []struct {
 	{"bake", measureBake},
 	{"upload", measureUpload},
 	{"create", measureCreate},
+	{"init", measureInit},
 	{"boot", measureBoot},
 }
 
