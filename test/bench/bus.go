@@ -44,7 +44,7 @@ func startBus(ctx context.Context, dir string, started func(unit string)) (addre
 		return "", nil, fmt.Errorf("dbus-daemon has told no address: %w", err)
 	}
 	address = strings.TrimSpace(line)
-	conn, err := dbus.Connect(address, dbus.WithContext(ctx))
+	conn, err := dbus.Connect(address, dbus.WithContext(ctx)) // it ends with the bus
 	if err == nil {
 		err = conn.Export(&serviceManager{conn: conn, started: started}, "/org/freedesktop/systemd1", managerInterface)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func (s *stage) Cleanup(f func()) { s.ends = append(s.ends, f) }
 func (*stage) Fatal(args ...any)  { panic(fmt.Sprint(args...)) }
 
 func (s *stage) close() {
-	for _, end := range s.ends {
+	for _, end := range slices.Backward(s.ends) {
 		end()
 	}
 }
@@ -50,12 +51,12 @@ type instance struct {
 	machine  machine
 }
 
-// series is what a command took, run by run, and how often it called in the last.
+// series is a command, what it took run by run, and how often it called in the last.
 type series struct {
-	runs           []usage
-	metadata, aws  float64
 	name, userData string
 	args           []string
+	runs           []usage
+	metadata, aws  float64
 }
 
 // measureInit measures the agent's own time on an instance where it has to wait for nobody:
@@ -74,18 +75,17 @@ func measureInit(ctx context.Context) (entries []Entry, err error) {
 	}
 	var stand stage
 	defer stand.close()
-	i, stop, err := newInstance(ctx, dir, &stand)
+	i, err := newInstance(ctx, dir, &stand)
 	if err != nil {
 		return nil, err
 	}
-	defer stop()
-	full, named, root := &series{name: "init", userData: i.complete(), args: []string{agent, "init"}},
-		&series{name: "init by the cluster's name", userData: i.nameOnly(), args: []string{agent, "init"}},
-		&series{name: "init --root", userData: i.complete(), args: []string{agent, "init", "--root", "/var/node", "--user-data", "/etc/user-data", "--metadata", "/etc/instance.json"}}
+	full := &series{name: "init", userData: i.complete(), args: []string{agent, "init"}}
+	named := &series{name: "init by the cluster's name", userData: i.nameOnly(), args: []string{agent, "init"}}
+	root := &series{name: "init --root", args: []string{agent, "init", "--root", "/var/node", "--user-data", "/etc/user-data", "--metadata", "/etc/instance.json"}}
+	peer := &series{name: "peer's init", userData: i.complete()}
 	all := []*series{full, named, root}
-	peer := &series{}
 	if path := os.Getenv(peerVariable); path != "" {
-		peer = &series{name: "peer's init", userData: i.complete(), args: []string{"/bin/sh", "-c", `"$0" init --skip run && exec "$0" init --skip config --daemon kubelet`, path}}
+		peer.args = []string{"/bin/sh", "-c", `"$0" init --skip run && exec "$0" init --skip config --daemon kubelet`, path}
 		all = append(all, peer)
 	}
 	for run := range initRuns {
@@ -161,34 +161,31 @@ func binarySizes(paths ...string) (sizes []float64, err error) {
 	return sizes, nil
 }
 
-func newInstance(ctx context.Context, dir string, stand *stage) (*instance, func(), error) {
-	releases, err := release.Releases()
-	if err != nil {
-		return nil, nil, err
-	}
-	version := releases[0].Kubernetes.Version
+// The instance, as its identity document and as init --root wants it.
+const (
+	identityDocument = `{"instanceId":"i-0123456789abcdef0","instanceType":"t3.medium","region":"us-west-2","availabilityZone":"us-west-2a","privateIp":"10.0.1.5"}`
+	instanceFacts    = `{"instanceId":"i-0123456789abcdef0","instanceType":"t3.medium","region":"us-west-2","availabilityZone":"us-west-2a",` +
+		`"privateIpv4":"10.0.1.5","privateDnsName":"` + benchNode + `","cpus":2,"memoryMiB":3900}`
+	roleCredentials = `{"Code":"Success","Type":"AWS-HMAC","AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"x","Token":"x","Expiration":"2099-01-01T00:00:00Z"}`
+)
+
+func newInstance(ctx context.Context, dir string, stand *stage) (*instance, error) {
 	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	i := &instance{server: apiservertest.Start(stand)}
 	i.server.Token = func(string) string { return "system:node:" + benchNode }
 	i.aws = ekstest.Start(stand, ekstest.Cluster("ACTIVE", i.server.URL, i.server.CA, ekstest.IPv4))
-	document, err := json.Marshal(map[string]string{
-		"instanceId": "i-0123456789abcdef0", "instanceType": "t3.medium", "region": "us-west-2",
-		"availabilityZone": "us-west-2a", "privateIp": "10.0.1.5",
-	})
-	if err != nil {
-		return nil, nil, err
-	}
 	i.metadata = imdstest.Start(stand, map[string]string{
-		"dynamic/instance-identity/document":               string(document),
+		"dynamic/instance-identity/document":               identityDocument,
 		"meta-data/local-hostname":                         benchNode,
-		"meta-data/local-ipv4":                             "10.0.1.5",
-		"meta-data/mac":                                    "02:00:00:00:00:01",
-		"meta-data/services/domain":                        "amazonaws.com",
 		"meta-data/iam/security-credentials/":              "ovenbird-node",
-		"meta-data/iam/security-credentials/ovenbird-node": `{"Code":"Success","Type":"AWS-HMAC","AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"x","Token":"x","Expiration":"2099-01-01T00:00:00Z"}`,
+		"meta-data/iam/security-credentials/ovenbird-node": roleCredentials,
+		// A peer's questions.
+		"meta-data/local-ipv4":      "10.0.1.5",
+		"meta-data/mac":             "02:00:00:00:00:01",
+		"meta-data/services/domain": "amazonaws.com",
 	})
 	bus, stop, err := startBus(ctx, dir, func(unit string) {
 		if unit == "kubelet.service" {
@@ -196,38 +193,38 @@ func newInstance(ctx context.Context, dir string, stand *stage) (*instance, func
 		}
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	stand.Cleanup(stop)
+	i.machine, err = i.newMachine(dir, bus)
+	return i, err
+}
+
+// newMachine returns what is on the instance's disk and in its processes' environment.
+func (i *instance) newMachine(dir, bus string) (machine, error) {
+	releases, err := release.Releases()
+	if err != nil {
+		return machine{}, err
+	}
+	version := releases[0].Kubernetes.Version
+	described, err := json.Marshal(image.Release{Kubernetes: version, PauseImage: "localhost/ovenbird/pause:" + version})
+	if err != nil {
+		return machine{}, err
 	}
 	// A peer asks kubelet for its version, and looks whether there is a provider of credentials.
 	kubelet := filepath.Join(dir, "kubelet")
 	if err := os.WriteFile(kubelet, []byte("#!/bin/sh\necho Kubernetes v"+version+"\n"), 0o700); err != nil { //nolint:gosec // to be run
-		stop()
-		return nil, nil, err
+		return machine{}, err
 	}
-	described, err := json.Marshal(image.Release{Kubernetes: version, PauseImage: "localhost/ovenbird/pause:" + version})
-	if err != nil {
-		stop()
-		return nil, nil, err
-	}
-	facts, err := json.Marshal(map[string]any{
-		"instanceId": "i-0123456789abcdef0", "instanceType": "t3.medium", "region": "us-west-2", "availabilityZone": "us-west-2a",
-		"privateDnsName": benchNode, "privateIpv4": "10.0.1.5", "cpus": 2, "memoryMiB": 3900,
-	})
-	if err != nil {
-		stop()
-		return nil, nil, err
-	}
-	i.machine = machine{
-		Dir: filepath.Join(dir, "machine"),
-		Files: map[string]string{
-			image.Path: string(described), "/etc/user-data": i.complete(), "/etc/instance.json": string(facts),
-		},
+	m := machine{
+		Dir:   filepath.Join(dir, "machine"),
+		Files: map[string]string{image.Path: string(described), "/etc/user-data": i.complete(), "/etc/instance.json": instanceFacts},
 		Env: []string{
 			"AWS_EC2_METADATA_SERVICE_ENDPOINT=" + i.metadata.URL, "AWS_ENDPOINT_URL=" + i.aws.URL, "DBUS_SYSTEM_BUS_ADDRESS=" + bus,
 			"ECR_CREDENTIAL_PROVIDER_BIN_PATH=" + kubelet, "PATH=" + dir + ":" + os.Getenv("PATH"), "USER=root", "NOTIFY_SOCKET=", "NO_PROXY=127.0.0.1",
 		},
 	}
-	return i, stop, os.Mkdir(i.machine.Dir, 0o700)
+	return m, os.Mkdir(m.Dir, 0o700)
 }
 
 // readyNode is the Node that a kubelet registers, with what the cluster gives it.

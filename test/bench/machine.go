@@ -84,14 +84,14 @@ func (m machine) mount() error {
 	}
 	// Authorities of the system are read on a real node too.
 	const authorities = "/etc/ssl"
-	if err := os.MkdirAll(m.Dir+authorities, 0o755); err != nil {
+	if err := os.MkdirAll(m.Dir+authorities, 0o750); err != nil {
 		return err
 	}
 	if err := unix.Mount(authorities, m.Dir+authorities, "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
 	for path, content := range m.Files {
-		if err := os.MkdirAll(filepath.Dir(m.Dir+path), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(m.Dir+path), 0o750); err != nil {
 			return err
 		}
 		if err := os.WriteFile(m.Dir+path, []byte(content), 0o600); err != nil {
@@ -99,7 +99,7 @@ func (m machine) mount() error {
 		}
 	}
 	for _, path := range []string{"/etc", "/var", "/run"} {
-		if err := os.MkdirAll(m.Dir+path, 0o755); err != nil {
+		if err := os.MkdirAll(m.Dir+path, 0o750); err != nil {
 			return err
 		}
 		if err := unix.Mount(m.Dir+path, path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
