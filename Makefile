@@ -76,7 +76,8 @@ unit: setup components initrd ## Run the unit and integration tests
 .PHONY: fuzz
 fuzz: ## Fuzz what the agent reads, FUZZTIME (30s) for each target
 	@grep -rl --include=*_test.go '^func Fuzz' . | xargs -n 1 dirname | sort -u | while read -r package; do \
-	  for target in $$(go test -list '^Fuzz' $$package | grep ^Fuzz); do \
+	  listed=$$(go test -list '^Fuzz' $$package) || { echo "$$listed"; exit 1; }; \
+	  for target in $$(grep ^Fuzz <<<"$$listed"); do \
 	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),30s) -parallel 2 $$package || exit 1; \
 	  done || exit 1; \
 	done

@@ -1,6 +1,7 @@
 package nodeconfig_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"os"
@@ -84,24 +85,26 @@ func merged(t *testing.T, specs ...string) (config map[string]any, err error) {
 	if err != nil {
 		t.Fatalf("%+v is no JSON: %v", got.Spec, err)
 	}
-	if err := json.Unmarshal(data, &config); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber() // digits are not lost
+	if err := decoder.Decode(&config); err != nil {
 		t.Fatal(err)
 	}
 	return config, nil
 }
 
-// wins fails t if a value of later is not in merged. Flags add up and TOML is a document of
+// wins fails t if a value of later is not in both. Flags add up and TOML is a document of
 // its own.
-func wins(t *testing.T, path string, later, merged any) {
+func wins(t *testing.T, path string, later, both any) {
 	t.Helper()
 	mapping, ok := later.(map[string]any)
 	if !ok {
-		if path != ".kubelet.flags" && path != ".containerd.config" && !reflect.DeepEqual(later, merged) {
-			t.Errorf("%s: the later document has %v, both together %v", path, later, merged)
+		if path != ".kubelet.flags" && path != ".containerd.config" && !reflect.DeepEqual(later, both) {
+			t.Errorf("%s: the later document has %v, both together %v", path, later, both)
 		}
 		return
 	}
-	onto, _ := merged.(map[string]any)
+	onto, _ := both.(map[string]any)
 	for key, value := range mapping {
 		wins(t, path+"."+key, value, onto[key])
 	}
