@@ -2,6 +2,8 @@
 // figures in .ovenbird/bench.json. It needs root, the components and the baked image.
 //
 //	go run ./test/bench [bake] [upload] [create] [init] [boot]     default: all, and only then the file
+//
+// PEER=/path/to/nodeadm holds the agent's init against that program, stripped as ours is.
 package main
 
 import (
