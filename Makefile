@@ -70,6 +70,18 @@ test: prepare unit e2e ## Run every test: unit, integration and end-to-end
 .PHONY: unit
 unit: setup components initrd ## Run the unit and integration tests
 	go test -p 1 -timeout 30m $(UNIT_PACKAGES)
+	@$(MAKE) --no-print-directory fuzz
+
+# Inputs found earlier are in Go's build cache and come first. Without the limit, most of the time
+# goes into making new ones small.
+.PHONY: fuzz
+fuzz: ## Fuzz what the agent reads, FUZZTIME (30s) for each target
+	@grep -rl --include=*_test.go '^func Fuzz' . | xargs -n 1 dirname | sort -u | while read -r package; do \
+	  listed=$$(go test -list '^Fuzz' $$package) || { echo "$$listed"; exit 1; }; \
+	  for target in $$(grep ^Fuzz <<<"$$listed"); do \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),30s) -fuzzminimizetime 100x -parallel 2 $$package || exit 1; \
+	  done || exit 1; \
+	done
 
 .PHONY: e2e
 e2e: prepare ## Run the end-to-end test on its own lab

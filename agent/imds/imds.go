@@ -106,7 +106,8 @@ func (c *Client) Instance(ctx context.Context) (Instance, error) {
 	return instance, instance.Complete()
 }
 
-// Complete says what is missing to make a node of the instance.
+// Complete says what is missing or wrong to make a node of the instance: its facts stand in
+// kubelet's flags and in names.
 func (i Instance) Complete() error {
 	for _, required := range []struct{ name, value string }{
 		{"instanceId", i.ID}, {"instanceType", i.Type}, {"region", i.Region},
@@ -115,9 +116,17 @@ func (i Instance) Complete() error {
 		if required.value == "" {
 			return fmt.Errorf("instance metadata: %s is missing", required.name)
 		}
+		if strings.ContainsFunc(required.value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fmt.Errorf("instance metadata: %s is %q, which is not one word of ASCII", required.name, required.value)
+		}
 	}
-	if !i.PrivateIPv4.IsValid() {
+	switch {
+	case !i.PrivateIPv4.IsValid():
 		return errors.New("instance metadata: privateIpv4 is missing")
+	case !i.PrivateIPv4.Is4():
+		return fmt.Errorf("instance metadata: privateIpv4 is %s, which is not an IPv4 address", i.PrivateIPv4)
+	case i.IPv6.IsValid() && (!i.IPv6.Is6() || i.IPv6.Zone() != ""):
+		return fmt.Errorf("instance metadata: ipv6 is %s, which is not an IPv6 address without a zone", i.IPv6)
 	}
 	return nil
 }

@@ -54,6 +54,25 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 	}
 }
 
+func TestWhatCannotBeTrueIsRefused(t *testing.T) {
+	for name, test := range map[string]struct{ old, new, ipv6, want string }{
+		"an instance type of two words":  {"t3.medium", "t3 medium", "2600:1f14::7", `instanceType is "t3 medium", which is not one word of ASCII`},
+		"an IPv6 address as the private": {"10.0.16.7", "2600:1f14::7", "2600:1f14::7", "privateIpv4 is 2600:1f14::7, which is not an IPv4 address"},
+		"an IPv4 address as the IPv6":    {"", "", "10.0.16.7", "ipv6 is 10.0.16.7, which is not an IPv6 address without a zone"},
+		"an address of one link":         {"", "", "fe80::7%eth0", "ipv6 is fe80::7%eth0, which is not an IPv6 address without a zone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, _ := start(t, map[string]string{
+				"dynamic/instance-identity/document": strings.ReplaceAll(document, test.old, test.new),
+				"meta-data/local-hostname":           "name", "meta-data/ipv6": test.ipv6,
+			})
+			if _, err := client.Instance(t.Context()); err == nil || err.Error() != "instance metadata: "+test.want {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestNoUserDataIsNoError(t *testing.T) {
 	client, _ := start(t, nil)
 	if data, err := client.UserData(t.Context()); data != nil || err != nil {

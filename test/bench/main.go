@@ -1,7 +1,9 @@
 // Command bench measures what Ovenbird claims: a table on standard output, and the same
 // figures in .ovenbird/bench.json. It needs root, the components and the baked image.
 //
-//	go run ./test/bench [bake] [upload] [create] [boot]     default: all, and only then the file
+//	go run ./test/bench [bake] [upload] [create] [init] [boot]     default: all, and only then the file
+//
+// PEER=/path/to/nodeadm holds the agent's init against that program, stripped as ours is.
 package main
 
 import (
@@ -22,6 +24,7 @@ const (
 	createRuns = 5
 	bootRuns   = 5
 	bakeRuns   = 3
+	initRuns   = 21
 )
 
 // measures are the groups of figures, in the order in which they are taken.
@@ -32,6 +35,7 @@ var measures = []struct {
 	{"bake", measureBake},
 	{"upload", measureUpload},
 	{"create", measureCreate},
+	{"init", measureInit},
 	{"boot", measureBoot},
 }
 

@@ -39,12 +39,13 @@ import (
 	"github.com/ovenbird-dev/ovenbird/packer/image"
 )
 
-// Parts of the upload's measurement that are processes of their own.
+// Parts of measurements that are processes of their own.
 const (
 	partEndpoint = "part-endpoint"
 	partSink     = "part-sink"
 	partRaw      = "part-raw"
 	partUpload   = "part-upload"
+	partMachine  = "part-machine"
 )
 
 var parts = map[string]func(context.Context, string) error{
@@ -52,6 +53,7 @@ var parts = map[string]func(context.Context, string) error{
 	partSink:     runSink,
 	partRaw:      runRaw,
 	partUpload:   runUpload,
+	partMachine:  runMachine,
 }
 
 const benchKey, benchSecret = "AKIABENCH23456789012", "the-benchmarks-secret"

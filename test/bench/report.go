@@ -59,8 +59,11 @@ func table(w io.Writer, entries []Entry) error {
 	fmt.Fprintln(table, "NAME\tVALUE\tUNIT\tAGAINST\tREFERENCE\tRATIO\tRUNS")
 	for _, e := range entries {
 		against, reference, ratio := "-", "-", "-"
-		if e.Against != "" {
+		switch {
+		case e.Reference > 0:
 			against, reference, ratio = e.Against, fmt.Sprintf("%.2f", e.Reference), fmt.Sprintf("%.2f", e.Ratio)
+		case e.Against != "":
+			against, reference = e.Against, "not measured"
 		}
 		fmt.Fprintf(table, "%s\t%.2f\t%s\t%s\t%s\t%s\t%d\n", e.Name, e.Value, e.Unit, against, reference, ratio, e.Runs)
 	}

@@ -64,7 +64,7 @@ type Server struct {
 }
 
 // Start starts a server that ends with the test.
-func Start(t *testing.T) *Server {
+func Start(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{
 		changed:  make(chan struct{}),
@@ -93,7 +93,7 @@ func Start(t *testing.T) *Server {
 	return s
 }
 
-func (s *Server) newAuthority(t *testing.T) {
+func (s *Server) newAuthority(t testing.TB) {
 	t.Helper()
 	var err error
 	if s.caKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {

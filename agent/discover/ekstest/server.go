@@ -52,7 +52,7 @@ type Server struct {
 
 // Start starts an API that ends with the test. It gives the answers in turn, and the last
 // one for ever.
-func Start(t *testing.T, answers ...Answer) *Server {
+func Start(t testing.TB, answers ...Answer) *Server {
 	t.Helper()
 	s := &Server{answers: answers}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

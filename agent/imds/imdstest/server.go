@@ -31,7 +31,7 @@ type Server struct {
 }
 
 // Start starts a service that ends with the test. Answers go by path below "/latest/".
-func Start(t *testing.T, answers map[string]string) *Server {
+func Start(t testing.TB, answers map[string]string) *Server {
 	t.Helper()
 	s := &Server{answers: map[string]string{}, token: token}
 	for path, answer := range answers {
