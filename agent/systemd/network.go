@@ -1,0 +1,29 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// ReloadNetwork makes systemd-networkd read its files again. Interfaces whose file stays the
+// same stay as they are. On a machine whose network is not networkd's it does nothing.
+func (Bus) ReloadNetwork(ctx context.Context) error {
+	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("connect to the system bus: %w", err)
+	}
+	defer conn.Close()
+	err = conn.Object("org.freedesktop.network1", "/org/freedesktop/network1").
+		CallWithContext(ctx, "org.freedesktop.network1.Manager.Reload", dbus.FlagNoAutoStart).Err
+	var refused dbus.Error
+	if errors.As(err, &refused) && (refused.Name == "org.freedesktop.DBus.Error.ServiceUnknown" || refused.Name == "org.freedesktop.DBus.Error.NameHasNoOwner") {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reload systemd-networkd's configuration (see journalctl -u systemd-networkd): %w", err)
+	}
+	return nil
+}
