@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +19,6 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
-	"github.com/ovenbird-dev/ovenbird/agent/rootfs/rootfstest"
 )
 
 func run(command *cobra.Command, args ...string) (stdout, stderr string, err error) {
@@ -33,48 +31,8 @@ func run(command *cobra.Command, args ...string) (stdout, stderr string, err err
 	return out.String(), errOut.String(), err
 }
 
-// TestInitWithARootRendersEveryCase renders each folder of testdata/cases and compares it
-// with its namesake in testdata/golden.
-func TestInitWithARootRendersEveryCase(t *testing.T) {
-	cases, err := filepath.Glob("testdata/cases/*")
-	if err != nil || len(cases) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
-	for _, dir := range cases {
-		t.Run(filepath.Base(dir), func(t *testing.T) {
-			root := t.TempDir()
-			stdout, _, err := run(initCommand(), "--root", root, "--user-data", filepath.Join(dir, "user-data"), "--metadata", filepath.Join(dir, "instance.json"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			files := tree(t, root)
-			rootfstest.Golden(t, filepath.Base(dir), files)
-			if listed := strings.Count(stdout, "\n"); listed != len(files) {
-				t.Errorf("%d files were listed and %d written", listed, len(files))
-			}
-		})
-	}
-}
-
-func tree(t *testing.T, root string) []rootfs.File {
-	t.Helper()
-	var files []rootfs.File
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		files = append(files, rootfs.File{Path: strings.TrimPrefix(path, root), Data: data})
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files
-}
-
 func TestInitWithARootNeedsNoMetadataAndSaysWhatItTakes(t *testing.T) {
-	_, stderr, err := run(initCommand(), "--root", t.TempDir(), "--user-data", "testdata/cases/plain/user-data")
+	_, stderr, err := run(initCommand(), "--root", t.TempDir(), "--user-data", "testdata/cases/plain/input")
 	if err != nil || !strings.Contains(stderr, "taking an example instance") {
 		t.Errorf("got %q, %v", stderr, err)
 	}
@@ -90,7 +48,7 @@ func TestInitWithARootTakesTheDropInsThatAreThere(t *testing.T) {
 	); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := run(initCommand(), "--root", string(root), "--user-data", "testdata/cases/plain/user-data"); err != nil {
+	if _, _, err := run(initCommand(), "--root", string(root), "--user-data", "testdata/cases/plain/input"); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{"/etc/eks/kubelet/environment": "--v=1 --v=2", "/etc/kubernetes/kubelet/config.json.d/40-nodeadm.conf": `"maxPods": 22`} {
@@ -106,7 +64,7 @@ func TestInitWithARootTakesTheImageThatIsThere(t *testing.T) {
 	if err := root.Apply(rootfs.File{Path: "/etc/ovenbird/release.json", Data: []byte(`{"kubernetes":"1.34.4","pauseImage":"pause:1"}`)}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := run(initCommand(), "--root", string(root), "--user-data", "testdata/cases/plain/user-data"); err != nil {
+	if _, _, err := run(initCommand(), "--root", string(root), "--user-data", "testdata/cases/plain/input"); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(root.Join("/etc/containerd/config.toml"))
@@ -124,7 +82,7 @@ func TestWrongInputWritesNothing(t *testing.T) {
 	if err := os.WriteFile(metadata, []byte("instanceId: i-1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const good = "testdata/cases/plain/user-data"
+	const good = "testdata/cases/plain/input"
 	for want, args := range map[string][]string{
 		bad + ": line 3: spec.clutser: unknown field":             {"--user-data", bad},
 		"open /nowhere: no such file or directory":                {"--user-data", "/nowhere"},
@@ -186,7 +144,7 @@ func TestConfigCheckSaysWhereWhatIsMissingBelongs(t *testing.T) {
 }
 
 func TestConfigCheckFindsWhatShowsInTheFiles(t *testing.T) {
-	data, err := os.ReadFile("testdata/cases/plain/user-data")
+	data, err := os.ReadFile("testdata/cases/plain/input")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,8 +158,8 @@ func TestConfigCheckFindsWhatShowsInTheFiles(t *testing.T) {
 }
 
 func TestConfigCheckSaysWhatTheNodeWouldJoin(t *testing.T) {
-	stdout, _, err := run(configCommand(), "check", "testdata/cases/mime/user-data")
-	if err != nil || stdout != "testdata/cases/mime/user-data: no problems; the node joins cluster demo at https://10.0.0.10:6443\n" {
+	stdout, _, err := run(configCommand(), "check", "testdata/cases/mime/input")
+	if err != nil || stdout != "testdata/cases/mime/input: no problems; the node joins cluster demo at https://10.0.0.10:6443\n" {
 		t.Errorf("got %q, %v", stdout, err)
 	}
 }
@@ -226,7 +184,7 @@ func TestConfigCheckSaysWhatIsLeftToDiscovery(t *testing.T) {
 }
 
 func TestIdentityIsOneOfThree(t *testing.T) {
-	const good = "testdata/cases/plain/user-data"
+	const good = "testdata/cases/plain/input"
 	root := t.TempDir()
 	if _, _, err := run(initCommand(), "--root", root, "--user-data", good, "--identity", "token"); err != nil {
 		t.Fatal(err)

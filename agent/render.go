@@ -16,6 +16,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/image"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
+	"github.com/ovenbird-dev/ovenbird/agent/kubelet"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 )
 
@@ -24,6 +25,10 @@ type facts struct {
 	imds.Instance `json:",inline"`
 	CPUs          int `json:"cpus"`
 	MemoryMiB     int `json:"memoryMiB"` // MemTotal; without it nothing is capped by it
+	// Tags are the instance's, as its metadata shows them.
+	Tags map[string]string `json:"tags"`
+	// Interface is the name of the primary network interface.
+	Interface string `json:"interface"`
 }
 
 // render writes the files of a node under root and returns their paths.
@@ -43,14 +48,19 @@ func render(root rootfs.Root, userDataPath, metadataPath string, kind identity.K
 		}
 		return nil, fmt.Errorf("%s: %w", userDataPath, err)
 	}
-	for _, warning := range f.UserData.Warnings {
-		fmt.Fprintf(notes, "%s: warning: %s\n", userDataPath, warning)
-	}
 	known, err := readFacts(metadataPath, stdin, notes)
 	if err != nil {
 		return nil, err
 	}
 	f.Instance, f.CPUs, f.MemoryMiB = known.Instance, known.CPUs, known.MemoryMiB
+	f.Tags, f.Interface = known.Tags, known.Interface
+	for _, warning := range f.UserData.Warnings {
+		fmt.Fprintf(notes, "%s: warning: %s\n", userDataPath, warning)
+	}
+	_, warnings := kubelet.ReadTags(f.Tags)
+	for _, warning := range warnings {
+		fmt.Fprintf(notes, "%s: warning: %s\n", metadataPath, warning)
+	}
 	f.Image, err = image.Read(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		f.Image, err = exampleImage(), nil

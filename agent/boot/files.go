@@ -14,7 +14,9 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/image"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/kubelet"
+	"github.com/ovenbird-dev/ovenbird/agent/network"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
+	"github.com/ovenbird-dev/ovenbird/agent/proxy"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/systemd"
 )
@@ -30,6 +32,10 @@ type Facts struct {
 	Cluster   discover.Cluster
 	Identity  identity.Kind
 	Environ   []string // "NAME=value", the agent's own
+	// Tags are those of the instance's tags that kubelet.IsNodeTag wants.
+	Tags map[string]string
+	// Interface is the name of the primary network interface, "" when nobody knows.
+	Interface string
 }
 
 // dropInDir holds NodeConfigs that come before user-data.
@@ -72,11 +78,11 @@ func ReadUserData(data []byte, dropIns ...nodeconfig.DropIn) (nodeconfig.UserDat
 
 // Files are a node's files by who reads them. The kubeconfig is kubelet's too, but says
 // whose the certificate on disk is, so it is written with that.
-type Files struct{ Environment, Resolver, Containerd, Kubelet, Kubeconfig []rootfs.File }
+type Files struct{ Environment, Network, Resolver, Containerd, Kubelet, Kubeconfig []rootfs.File }
 
 // All returns all of them.
 func (f Files) All() []rootfs.File {
-	return slices.Concat(f.Environment, f.Resolver, f.Containerd, f.Kubelet, f.Kubeconfig)
+	return slices.Concat(f.Environment, f.Network, f.Resolver, f.Containerd, f.Kubelet, f.Kubeconfig)
 }
 
 // trustedPath is where every Go program looks for authorities besides the bundle of the
@@ -96,7 +102,18 @@ func (f Facts) NodeName() string {
 func (f Facts) kind() identity.Kind { return f.Identity.For(f.Cluster) }
 
 func (f Facts) environment() environment {
-	return newEnvironment(f.Environ, f.UserData.Spec.Instance.Environment)
+	return newEnvironment(f.Environ, f.configured())
+}
+
+// configured is the environment of the NodeConfig with what must be reached without a proxy.
+func (f Facts) configured() nodeconfig.Environment {
+	return proxy.Complete(f.UserData.Spec.Instance.Environment, proxy.Direct(f.Cluster.ServiceCIDR, f.Instance.PrivateDNSName))
+}
+
+// Warnings are of what has no effect on the node, in user-data and in tags.
+func (f Facts) Warnings() []string {
+	_, warnings := kubelet.ReadTags(f.Tags)
+	return slices.Concat(f.UserData.Warnings, warnings)
 }
 
 // stsEndpoint returns where the verifier of the node's tokens asks. Amazon EKS takes none
@@ -130,9 +147,11 @@ func (f Facts) Files() (Files, error) {
 		}
 	}
 	spec := f.UserData.Spec
+	fromTags, _ := kubelet.ReadTags(f.Tags)
 	files := Files{
-		Environment: append(systemd.EnvironmentFiles(spec.Instance.Environment),
+		Environment: append(systemd.EnvironmentFiles(f.configured()),
 			rootfs.File{Path: trustedPath, Data: f.UserData.TrustedCAs}),
+		Network:    []rootfs.File{network.SecondaryFile(f.Interface)},
 		Resolver:   []rootfs.File{systemd.ResolverFile(spec.Instance.Network)},
 		Kubeconfig: []rootfs.File{f.kubeconfig()},
 	}
@@ -162,6 +181,7 @@ func (f Facts) Files() (Files, error) {
 		MaxPodsExpression: spec.Kubelet.MaxPodsExpression,
 		Tokens:            f.kind() == identity.Token,
 		CloudController:   f.Cluster.IsAmazonEKS(),
+		FromTags:          fromTags,
 	})
 	return files, err
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/image"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
+	"github.com/ovenbird-dev/ovenbird/agent/kubelet"
 	"github.com/ovenbird-dev/ovenbird/agent/network"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
@@ -141,18 +142,25 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	}
 	n.facts.CPUs, n.facts.MemoryMiB = n.CPUs, n.MemoryMiB
 	n.facts.Identity, n.facts.Environ = n.Identity, n.Environ
+	if n.facts.Tags, err = n.Metadata.Tags(ctx, kubelet.IsNodeTag); err != nil {
+		return err
+	}
+	if n.facts.Interface, err = network.Primary(n.Root, n.facts.Instance.MAC); err != nil {
+		return err
+	}
 	n.env = n.facts.environment()
 	if n.facts.Cluster, err = n.discover(ctx, tell); err != nil {
 		return err
 	}
+	n.env = n.facts.environment() // which has the cluster's services now
 	if n.facts.Image, err = image.Read(n.Root); err != nil {
 		return withAdvice(err, advice.Image)
 	}
 	n.runner.describe(func(s *Status) {
-		s.Node, s.Cluster, s.Warnings = n.facts.NodeName(), n.facts.Cluster.Name, n.facts.UserData.Warnings
+		s.Node, s.Cluster, s.Warnings = n.facts.NodeName(), n.facts.Cluster.Name, n.facts.Warnings()
 	})
-	for _, warning := range n.facts.UserData.Warnings {
-		n.Log.Warn("user-data", zap.String("warning", warning))
+	for _, warning := range n.facts.Warnings() {
+		n.Log.Warn("configuration", zap.String("warning", warning))
 	}
 	return nil
 }
@@ -196,6 +204,7 @@ func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
 		files []rootfs.File
 	}{
 		{manager, n.files.Environment},
+		{networkUnit, n.files.Network},
 		{resolverUnit, n.files.Resolver},
 		{containerdUnit, n.files.Containerd},
 		{kubeletUnit, n.files.Kubelet},
@@ -209,6 +218,9 @@ func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
 	}
 	asItIs := func() error { return nil }
 	if err := n.refresh(manager, func() error { return n.Units.Reload(ctx) }, asItIs); err != nil {
+		return err
+	}
+	if err := n.refresh(networkUnit, func() error { return n.Units.ReloadNetwork(ctx) }, asItIs); err != nil {
 		return err
 	}
 	return n.refresh(resolverUnit, func() error { return n.Units.Restart(ctx, resolverUnit) }, asItIs)

@@ -13,6 +13,7 @@ import (
 // Units is the service manager. Starting is safe to repeat.
 type Units interface {
 	Reload(ctx context.Context) error
+	ReloadNetwork(ctx context.Context) error
 	Start(ctx context.Context, unit string) error
 	Restart(ctx context.Context, unit string) error
 }
@@ -23,6 +24,7 @@ const (
 	containerdUnit = "containerd.service"
 	kubeletUnit    = "kubelet.service"
 	resolverUnit   = "systemd-resolved.service"
+	networkUnit    = "systemd-networkd.service"
 )
 
 // stale marks that unit has not read its files since they changed.

@@ -99,6 +99,7 @@ func (u *units) call(verb, unit string) error {
 }
 
 func (u *units) Reload(context.Context) error                 { return u.call("reload", "") }
+func (u *units) ReloadNetwork(context.Context) error          { return u.call("reload", "network") }
 func (u *units) Start(_ context.Context, unit string) error   { return u.call("start", unit) }
 func (u *units) Restart(_ context.Context, unit string) error { return u.call("restart", unit) }
 

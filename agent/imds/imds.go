@@ -32,6 +32,7 @@ type Instance struct {
 	PrivateDNSName   string     `json:"privateDnsName"`
 	PrivateIPv4      netip.Addr `json:"privateIpv4,omitzero"`
 	IPv6             netip.Addr `json:"ipv6,omitzero"` // invalid when it has none
+	MAC              string     `json:"mac,omitempty"` // of its primary network interface
 }
 
 // ProviderID is what Kubernetes calls the instance.
@@ -93,6 +94,9 @@ func (c *Client) Instance(ctx context.Context) (Instance, error) {
 	if instance.PrivateIPv4, err = netip.ParseAddr(document.PrivateIP); err != nil {
 		return Instance{}, fmt.Errorf("instance metadata: privateIp: %w", err)
 	}
+	if instance.MAC, err = get(ctx, session, "mac"); err != nil && !errors.Is(err, errNotThere) {
+		return Instance{}, err
+	}
 	ipv6, err := get(ctx, session, "ipv6")
 	switch {
 	case errors.Is(err, errNotThere):
@@ -151,6 +155,34 @@ func (c *Client) Tag(ctx context.Context, key string) (string, error) {
 		return "", nil
 	}
 	return value, err
+}
+
+// Tags returns those of the instance's tags whose keys are wanted, none when the instance does
+// not show its tags in its metadata. It reads the list of keys, and each wanted value.
+func (c *Client) Tags(ctx context.Context, wanted func(key string) bool) (map[string]string, error) {
+	session := c.session()
+	keys, err := get(ctx, session, "tags/instance")
+	if errors.Is(err, errNotThere) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	tags := map[string]string{}
+	for _, key := range strings.Split(keys, "\n") {
+		if key = strings.TrimSpace(key); !wanted(key) {
+			continue
+		}
+		value, err := get(ctx, session, "tags/instance/"+key)
+		if errors.Is(err, errNotThere) {
+			continue // taken away meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		tags[key] = value
+	}
+	return tags, nil
 }
 
 // Credentials returns the credentials of the instance's role, fetched anew when they

@@ -154,3 +154,28 @@ func TestATagThatIsNotThereIsEmpty(t *testing.T) {
 		t.Error("a service that does not answer has no tags")
 	}
 }
+
+func TestOnlyTheTagsThatAreWantedAreRead(t *testing.T) {
+	client, server := start(t, map[string]string{
+		"meta-data/tags/instance":        "Name\nteam:a\nteam:gone\n",
+		"meta-data/tags/instance/Name":   "a node",
+		"meta-data/tags/instance/team:a": "blue",
+	})
+	got, err := client.Tags(t.Context(), func(key string) bool { return strings.HasPrefix(key, "team:") })
+	if err != nil || len(got) != 1 || got["team:a"] != "blue" {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if calls := server.Calls(); len(calls) != 4 || slices.Contains(calls, "GET /latest/meta-data/tags/instance/Name") {
+		t.Errorf("calls were %q", calls)
+	}
+}
+
+func TestAnInstanceNeedNotShowItsTags(t *testing.T) {
+	client, server := start(t, nil)
+	if got, err := client.Tags(t.Context(), func(string) bool { return true }); err != nil || len(got) != 0 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if calls := server.Calls(); len(calls) != 2 {
+		t.Errorf("calls were %q", calls)
+	}
+}

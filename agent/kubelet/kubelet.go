@@ -34,6 +34,7 @@ type Input struct {
 	UserFlags       []string       // spec.kubelet.flags
 	// MaxPodsExpression is spec.kubelet.maxPodsExpression.
 	MaxPodsExpression string
+	FromTags          FromTags // what the user says wins
 }
 
 // Files returns kubelet's files. The user's part is a drop-in, which kubelet merges over
@@ -81,17 +82,18 @@ func flags(in Input) []string {
 		"--hostname-override="+in.NodeName,
 		"--kubeconfig="+kubeconfigPath,
 		"--node-ip="+in.NodeIP.String(),
-		"--node-labels="+strings.Join([]string{
+		// kubelet adds up all flags of this name, the last value of a key winning.
+		"--node-labels="+strings.Join(append([]string{
 			"node.kubernetes.io/instance-type=" + in.InstanceType,
 			"topology.kubernetes.io/region=" + in.Region,
 			"topology.kubernetes.io/zone=" + in.Zone,
-		}, ","),
+		}, in.FromTags.labels...), ","),
 		"--runtime-cgroups=/runtime.slice/containerd.service",
 	)
 	if len(in.UserConfig) > 0 {
 		flags = append(flags, "--config-dir="+dropInDir)
 	}
-	return append(flags, in.UserFlags...)
+	return append(append(flags, in.UserFlags...), taintFlags(in)...)
 }
 
 // quote writes a value for an EnvironmentFile, by systemd.exec(5).

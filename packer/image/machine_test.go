@@ -70,3 +70,30 @@ func TestTheHostNameComesFromTheLease(t *testing.T) {
 		})
 	}
 }
+
+func TestTheMachineHasIPv6WhereItsSubnetHasIt(t *testing.T) {
+	content, err := machineFiles.ReadFile("machine/etc/systemd/network/10-machine.network")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]string{}
+	section := ""
+	for line := range strings.Lines(string(content)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			section = line
+		} else if key, value, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
+			settings[section+key] = value
+		}
+	}
+	// EC2 assigns addresses by DHCPv6, which its advertisements tell to ask and which is asked
+	// from a link-local address. IPv4 must not wait for any of it.
+	for setting, want := range map[string]string{
+		"[Network]IPv6AcceptRA": "yes", "[Network]LinkLocalAddressing": "ipv6", "[Network]DHCP": "ipv4",
+		"[IPv6AcceptRA]DHCPv6Client": "yes", "[DHCPv4]UseMTU": "yes",
+	} {
+		if settings[setting] != want {
+			t.Errorf("%s is %q, want %q", setting, settings[setting], want)
+		}
+	}
+}

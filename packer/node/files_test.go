@@ -14,7 +14,7 @@ func TestSystemdAcceptsTheUnits(t *testing.T) {
 		t.Skip("systemd-analyze is not installed")
 	}
 	root := t.TempDir()
-	for _, program := range []string{"/usr/bin/kubelet", "/usr/bin/containerd", "/usr/bin/ovenbird-agent", "/usr/sbin/iptables"} {
+	for _, program := range []string{"/usr/bin/kubelet", "/usr/bin/containerd", "/usr/bin/ovenbird-agent", "/usr/sbin/iptables", "/usr/sbin/nft"} {
 		writeProgram(t, filepath.Join(root, program))
 	}
 	units, err := nodeFiles.ReadDir("files/usr/lib/systemd/system")
@@ -37,7 +37,7 @@ func TestSystemdAcceptsTheUnits(t *testing.T) {
 		names = append(names, target)
 	}
 	// Units that are there on a node only.
-	for _, name := range []string{"sysinit.target", "basic.target", "shutdown.target", "multi-user.target", "systemd-networkd.service", "-.slice", "runtime.slice", "system.slice"} {
+	for _, name := range []string{"sysinit.target", "basic.target", "shutdown.target", "multi-user.target", "local-fs.target", "network-pre.target", "systemd-modules-load.service", "systemd-networkd.service", "-.slice", "runtime.slice", "system.slice"} {
 		content := "[Unit]\n"
 		if strings.HasSuffix(name, ".service") {
 			content += "[Service]\nExecStart=/usr/bin/containerd\n"
