@@ -349,7 +349,7 @@ func (g *Groups) attach(name string, ids []string) error {
 // terminate takes an instance out of its group and ends it, once its hooks let it go.
 func (g *Groups) terminate(id string) (name string, err error) {
 	defer g.wake()
-	return name, g.change(func() error {
+	err = g.change(func() error {
 		group, m, ok := g.member(id)
 		if !ok {
 			return query.Invalid("Instance Id not found - No managed instance found for instance ID: %s", id)
@@ -360,6 +360,7 @@ func (g *Groups) terminate(id string) (name string, err error) {
 		}
 		return nil
 	})
+	return name, err
 }
 
 // act changes the action that a hook of a group has on an instance; the token, if there is

@@ -1,7 +1,7 @@
 // Package control is how commands on the host reach the lab's daemon for what AWS has no
 // API for: the faults that calls are to meet, what is announced to instances, and the
-// signals that are expected of them. It is a socket in the state directory that
-// only the lab's owner may use.
+// signals that are expected of them. It is a socket in the state directory that only the
+// lab's owner may use.
 package control
 
 import (
@@ -87,7 +87,6 @@ func Handler(faults *fault.Set, instances Announcer, signals *cloudformation.Sig
 		}
 		reply(w, a, err)
 	})
-	// Where the path ends in a stack's and a resource's name.
 	const resource = "/signals/{stack}/{resource}"
 	mux.HandleFunc("PUT "+resource, func(w http.ResponseWriter, r *http.Request) {
 		reply(w, []cloudformation.Signal{}, signals.Expect(r.PathValue("stack"), r.PathValue("resource")))
@@ -135,17 +134,20 @@ type Client string
 
 // State asks how things are.
 func (c Client) State(ctx context.Context) (state State, err error) {
-	return state, c.do(ctx, http.MethodGet, "/faults", nil, &state)
+	err = c.do(ctx, http.MethodGet, "/faults", nil, &state)
+	return state, err
 }
 
 // Clear ends all faults.
 func (c Client) Clear(ctx context.Context) (state State, err error) {
-	return state, c.do(ctx, http.MethodDelete, "/faults", nil, &state)
+	err = c.do(ctx, http.MethodDelete, "/faults", nil, &state)
+	return state, err
 }
 
 // Add puts a fault to work.
 func (c Client) Add(ctx context.Context, f fault.Fault) (state State, err error) {
-	return state, c.do(ctx, http.MethodPost, "/faults", f, &state)
+	err = c.do(ctx, http.MethodPost, "/faults", f, &state)
+	return state, err
 }
 
 // Announce announces something to an instance, or withdraws it.
@@ -160,7 +162,8 @@ func (c Client) Expect(ctx context.Context, stack, resource string) error {
 
 // Signals is what a resource that is expected to be signalled was told so far.
 func (c Client) Signals(ctx context.Context, stack, resource string) (list []cloudformation.Signal, err error) {
-	return list, c.signals(ctx, http.MethodGet, stack, resource, &list)
+	err = c.signals(ctx, http.MethodGet, stack, resource, &list)
+	return list, err
 }
 
 // Forget undoes Expect.
