@@ -19,6 +19,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
 	"github.com/ovenbird-dev/ovenbird/lab/access"
+	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/progress"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
 )
@@ -50,6 +51,7 @@ type launch struct {
 	tags                                       []string
 	volume                                     int32
 	metadataTags                               bool
+	spot                                       string
 }
 
 func runInstancesCommand(p *place) *cobra.Command {
@@ -75,6 +77,7 @@ guest does from there on shows with the console command.`,
 	flags.StringArrayVar(&l.tags, "tag", nil, "tag as KEY=VALUE; may be given again")
 	flags.Int32Var(&l.volume, "volume-size", 0, "GiB of the root volume (default: the image's size)")
 	flags.BoolVar(&l.metadataTags, "metadata-tags", false, "show the tags in the instance metadata")
+	flags.StringVar(&l.spot, "spot", "", "make them spot instances, which an interruption does this to: terminate or stop")
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		client, lab, err := p.client()
@@ -116,6 +119,13 @@ func (l launch) input(ctx context.Context, client *ec2.Client, lab state.Lab) (*
 	if l.volume > 0 {
 		in.BlockDeviceMappings = []types.BlockDeviceMapping{{DeviceName: aws.String("/dev/xvda"), Ebs: &types.EbsBlockDevice{VolumeSize: &l.volume}}}
 	}
+	switch l.spot {
+	case "":
+	case fleet.InterruptionTerminate, fleet.InterruptionStop:
+		in.InstanceMarketOptions = spotOptions(l.spot)
+	default:
+		return nil, cli.Usage(fmt.Errorf("--spot %q: want terminate or stop", l.spot))
+	}
 	if l.metadataTags {
 		in.MetadataOptions = &types.InstanceMetadataOptionsRequest{InstanceMetadataTags: types.InstanceMetadataTagsStateEnabled}
 	}
@@ -150,6 +160,17 @@ func (l launch) input(ctx context.Context, client *ec2.Client, lab state.Lab) (*
 		}
 	}
 	return in, nil
+}
+
+// spotOptions ask for spot instances; only those of a persistent request can be stopped.
+func spotOptions(interruption string) *types.InstanceMarketOptionsRequest {
+	kind := types.SpotInstanceTypeOneTime
+	if interruption == fleet.InterruptionStop {
+		kind = types.SpotInstanceTypePersistent
+	}
+	return &types.InstanceMarketOptionsRequest{MarketType: types.MarketTypeSpot, SpotOptions: &types.SpotMarketOptions{
+		SpotInstanceType: kind, InstanceInterruptionBehavior: types.InstanceInterruptionBehavior(interruption),
+	}}
 }
 
 func optional(text string) *string {

@@ -171,8 +171,11 @@ func TestALabComesUpIsUsedSurvivesItsDaemonAndLeavesNothing(t *testing.T) {
 	t.Run("a disk that was uploaded is what an instance starts from", func(t *testing.T) { testPublish(t, l) })
 	t.Run("calls go wrong on demand", func(t *testing.T) { testFault(t, l) })
 	t.Run("container images are put into the registry", func(t *testing.T) { testLoadImage(t, l) })
+	t.Run("an instance is told what EC2 announces", func(t *testing.T) { testAnnounce(t, l, id) })
+	t.Run("signals are waited for", func(t *testing.T) { testSignals(t, l) })
 	t.Run("a killed daemon is started again and finds the instance", func(t *testing.T) { testKilledDaemon(t, l, id, first) })
 	t.Run("instances are terminated", func(t *testing.T) { testTerminate(t, l, id) })
+	t.Run("a stopped instance is kept, and started with its volume", func(t *testing.T) { testStopAndStart(t, l) })
 
 	launchOne(t, l) // down ends what runs
 	l.run(t, "down")
@@ -244,10 +247,11 @@ func testTerminate(t *testing.T, l testLab, id string) {
 }
 
 // launchOne starts an instance and answers its ID.
-func launchOne(t *testing.T, l testLab) string {
+func launchOne(t *testing.T, l testLab, more ...string) string {
 	t.Helper()
-	out := l.run(t, "run-instances", "--instance-type", "t3.nano", "--iam-instance-profile", "ovenbird-node",
-		"--tag", "kubernetes.io/cluster/demo=owned", "--user-data", writeFile(t, "#!/bin/sh\n"), "--output", "json")
+	args := append([]string{"run-instances", "--instance-type", "t3.nano", "--iam-instance-profile", "ovenbird-node",
+		"--tag", "kubernetes.io/cluster/demo=owned", "--user-data", writeFile(t, "#!/bin/sh\n"), "--output", "json"}, more...)
+	out := l.run(t, args...)
 	var list []launched
 	if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 1 || list[0].State != "running" {
 		t.Fatalf("run-instances: %v: %s", err, out)

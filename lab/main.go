@@ -41,7 +41,8 @@ and a state directory of its own and leaves the host as it is.`,
 	root.PersistentFlags().StringVar(&p.name, "name", "", "name of the lab and of its network namespace (default "+lifecycle.DefaultName+")")
 	root.AddCommand(
 		upCommand(p), downCommand(p), statusCommand(p), envCommand(p), execCommand(p),
-		runInstancesCommand(p), terminateInstancesCommand(p), consoleCommand(p), statsCommand(p), faultCommand(p), loadImageCommand(p), daemonCommand(p),
+		runInstancesCommand(p), stopInstancesCommand(p), startInstancesCommand(p), terminateInstancesCommand(p), announceCommand(p),
+		expectSignalCommand(p), consoleCommand(p), statsCommand(p), faultCommand(p), loadImageCommand(p), daemonCommand(p),
 	)
 	return root
 }

@@ -1,28 +1,14 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"os"
-	"strings"
-	"text/tabwriter"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
-	"github.com/ovenbird-dev/ovenbird/lab/progress"
 )
-
-// ended is one instance that terminate-instances printed.
-type ended struct {
-	ID       string `json:"instanceId"`
-	Previous string `json:"previousState"`
-	Current  string `json:"currentState"`
-}
 
 func terminateInstancesCommand(p *place) *cobra.Command {
 	var skip, wait bool
@@ -47,37 +33,13 @@ background.`,
 		if err != nil {
 			return fmt.Errorf("terminate-instances: %w", plain(err))
 		}
-		list := []ended{}
-		for _, c := range out.TerminatingInstances {
-			list = append(list, ended{aws.ToString(c.InstanceId), string(c.PreviousState.Name), string(c.CurrentState.Name)})
-		}
+		list := changes(out.TerminatingInstances)
 		if wait {
-			err := progress.New(os.Stderr).Do("waiting for "+strings.Join(ids, ", ")+" to end", func() error {
-				return awaitEnd(cmd.Context(), client, ids)
-			})
-			if err != nil {
+			if err := list.await(cmd.Context(), client, types.InstanceStateNameTerminated); err != nil {
 				return fmt.Errorf("terminate-instances: %w", err)
 			}
-			for n := range list {
-				list[n].Current = string(types.InstanceStateNameTerminated)
-			}
 		}
-		return output.Print(cmd.OutOrStdout(), list, func(w io.Writer) error {
-			t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-			for _, e := range list {
-				fmt.Fprintf(t, "%s\t%s -> %s\n", e.ID, e.Previous, e.Current)
-			}
-			return t.Flush()
-		})
+		return output.Print(cmd.OutOrStdout(), list, list.print)
 	}
 	return cmd
-}
-
-func awaitEnd(ctx context.Context, client *ec2.Client, ids []string) error {
-	ctx, cancel := context.WithTimeout(ctx, endLimit)
-	defer cancel()
-	_, err := await(ctx, client, ids, func(i types.Instance) (bool, error) {
-		return i.State.Name == types.InstanceStateNameTerminated, nil
-	})
-	return err
 }

@@ -1,6 +1,7 @@
 // Package control is how commands on the host reach the lab's daemon for what AWS has no
-// API for: the faults that calls are to meet. It is a socket in the state directory that
-// only the lab's owner may use.
+// API for: the faults that calls are to meet, what is announced to instances, and the
+// signals that are expected of them. It is a socket in the state directory that only the
+// lab's owner may use.
 package control
 
 import (
@@ -12,13 +13,16 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
+	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 )
 
 // timeout bounds one exchange with the daemon.
@@ -61,13 +65,41 @@ func address(dir *os.File, path string) *net.UnixAddr {
 	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path))}
 }
 
+// Announcer announces something to an instance; fleet.Fleet documents the method.
+type Announcer interface {
+	Notify(instance string, n fleet.Notice) error
+}
+
+// Announcement is a notice for an instance.
+type Announcement struct {
+	Instance string       `json:"instance"`
+	Notice   fleet.Notice `json:"notice"`
+}
+
 // Handler answers the commands.
-func Handler(faults *fault.Set) http.Handler {
+func Handler(faults *fault.Set, instances Announcer, signals *cloudformation.Signals) http.Handler {
 	mux := http.NewServeMux()
-	state := func(w http.ResponseWriter) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(State{Faults: faults.List(), Calls: faults.Calls()})
-	}
+	mux.HandleFunc("POST /announcements", func(w http.ResponseWriter, r *http.Request) {
+		var a Announcement
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&a)
+		if err == nil {
+			err = instances.Notify(a.Instance, a.Notice)
+		}
+		reply(w, a, err)
+	})
+	const resource = "/signals/{stack}/{resource}"
+	mux.HandleFunc("PUT "+resource, func(w http.ResponseWriter, r *http.Request) {
+		reply(w, []cloudformation.Signal{}, signals.Expect(r.PathValue("stack"), r.PathValue("resource")))
+	})
+	mux.HandleFunc("GET "+resource, func(w http.ResponseWriter, r *http.Request) {
+		list, err := signals.Received(r.PathValue("stack"), r.PathValue("resource"))
+		reply(w, list, err)
+	})
+	mux.HandleFunc("DELETE "+resource, func(w http.ResponseWriter, r *http.Request) {
+		signals.Forget(r.PathValue("stack"), r.PathValue("resource"))
+		reply(w, []cloudformation.Signal{}, nil)
+	})
+	state := func(w http.ResponseWriter) { reply(w, State{Faults: faults.List(), Calls: faults.Calls()}, nil) }
 	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) { state(w) })
 	mux.HandleFunc("DELETE /faults", func(w http.ResponseWriter, _ *http.Request) {
 		faults.Clear()
@@ -80,7 +112,7 @@ func Handler(faults *fault.Set) http.Handler {
 			err = faults.Add(f)
 		}
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+			reply(w, nil, err)
 			return
 		}
 		state(w)
@@ -88,52 +120,96 @@ func Handler(faults *fault.Set) http.Handler {
 	return mux
 }
 
+func reply(w http.ResponseWriter, value any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(value)
+}
+
 // Client sends commands to the socket at a path.
 type Client string
 
 // State asks how things are.
-func (c Client) State(ctx context.Context) (State, error) { return c.do(ctx, http.MethodGet, nil) }
-
-// Clear ends all faults.
-func (c Client) Clear(ctx context.Context) (State, error) { return c.do(ctx, http.MethodDelete, nil) }
-
-// Add puts a fault to work.
-func (c Client) Add(ctx context.Context, f fault.Fault) (State, error) {
-	body, err := json.Marshal(f)
-	if err != nil {
-		return State{}, fmt.Errorf("encode the fault: %w", err)
-	}
-	return c.do(ctx, http.MethodPost, body)
+func (c Client) State(ctx context.Context) (state State, err error) {
+	err = c.do(ctx, http.MethodGet, "/faults", nil, &state)
+	return state, err
 }
 
-func (c Client) do(ctx context.Context, method string, body []byte) (State, error) {
+// Clear ends all faults.
+func (c Client) Clear(ctx context.Context) (state State, err error) {
+	err = c.do(ctx, http.MethodDelete, "/faults", nil, &state)
+	return state, err
+}
+
+// Add puts a fault to work.
+func (c Client) Add(ctx context.Context, f fault.Fault) (state State, err error) {
+	err = c.do(ctx, http.MethodPost, "/faults", f, &state)
+	return state, err
+}
+
+// Announce announces something to an instance, or withdraws it.
+func (c Client) Announce(ctx context.Context, a Announcement) error {
+	return c.do(ctx, http.MethodPost, "/announcements", a, &a)
+}
+
+// Expect makes a resource of a stack known, for instances to signal.
+func (c Client) Expect(ctx context.Context, stack, resource string) error {
+	return c.signals(ctx, http.MethodPut, stack, resource, new([]cloudformation.Signal))
+}
+
+// Signals is what a resource that is expected to be signalled was told so far.
+func (c Client) Signals(ctx context.Context, stack, resource string) (list []cloudformation.Signal, err error) {
+	err = c.signals(ctx, http.MethodGet, stack, resource, &list)
+	return list, err
+}
+
+// Forget undoes Expect.
+func (c Client) Forget(ctx context.Context, stack, resource string) error {
+	return c.signals(ctx, http.MethodDelete, stack, resource, new([]cloudformation.Signal))
+}
+
+func (c Client) signals(ctx context.Context, method, stack, resource string, list *[]cloudformation.Signal) error {
+	return c.do(ctx, method, "/signals/"+url.PathEscape(stack)+"/"+url.PathEscape(resource), nil, list)
+}
+
+// do sends value, unless that is nil, and decodes the answer into result.
+func (c Client) do(ctx context.Context, method, path string, value, result any) error {
+	var body []byte
+	if value != nil {
+		var err error
+		if body, err = json.Marshal(value); err != nil {
+			return fmt.Errorf("encode what the lab's daemon is asked: %w", err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, "http://lab/faults", bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, method, "http://lab"+path, bytes.NewReader(body))
 	if err != nil {
-		return State{}, fmt.Errorf("ask the lab's daemon: %w", err)
+		return fmt.Errorf("ask the lab's daemon: %w", err)
 	}
 	transport := &http.Transport{DialContext: c.dial, DisableKeepAlives: true}
 	response, err := (&http.Client{Transport: transport}).Do(r)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-		return State{}, errors.New("the lab's daemon has no control socket: start it again with `ovenbird-lab up`")
+		return errors.New("the lab's daemon has no control socket: start it again with `ovenbird-lab up`")
 	}
 	if err != nil {
-		return State{}, fmt.Errorf("ask the lab's daemon: %w", err)
+		return fmt.Errorf("ask the lab's daemon: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	if err != nil {
-		return State{}, fmt.Errorf("read what the lab's daemon says: %w", err)
+		return fmt.Errorf("read what the lab's daemon says: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return State{}, fmt.Errorf("the lab's daemon refuses: %s", bytes.TrimSpace(text))
+		return fmt.Errorf("the lab's daemon refuses: %s", bytes.TrimSpace(text))
 	}
-	var state State
-	if err := json.Unmarshal(text, &state); err != nil {
-		return State{}, fmt.Errorf("read what the lab's daemon says: %w", err)
+	if err := json.Unmarshal(text, result); err != nil {
+		return fmt.Errorf("read what the lab's daemon says: %w", err)
 	}
-	return state, nil
+	return nil
 }
 
 func (c Client) dial(context.Context, string, string) (net.Conn, error) {

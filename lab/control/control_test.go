@@ -8,8 +8,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
+	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 )
+
+// nobody is a fleet without instances.
+type nobody struct{}
+
+func (nobody) Notify(id string, _ fleet.Notice) error {
+	return &fleet.NotFoundError{IDs: []string{id}}
+}
 
 func TestFaultsAreSetThroughASocketWithALongPathThatOnlyItsOwnerMayUse(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 30))
@@ -26,7 +35,7 @@ func TestFaultsAreSetThroughASocketWithALongPathThatOnlyItsOwnerMayUse(t *testin
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := &http.Server{Handler: Handler(faults), ReadHeaderTimeout: time.Second}
+		server := &http.Server{Handler: Handler(faults, nobody{}, &cloudformation.Signals{}), ReadHeaderTimeout: time.Second}
 		go func() { _ = server.Serve(listener) }()
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("the socket is %v, %v", info.Mode(), err)
@@ -44,6 +53,25 @@ func TestFaultsAreSetThroughASocketWithALongPathThatOnlyItsOwnerMayUse(t *testin
 		}
 		if state, err := client.Clear(t.Context()); err != nil || len(state.Faults) != 0 {
 			t.Errorf("cleared: %+v, %v", state, err)
+		}
+		announced := client.Announce(t.Context(), Announcement{Instance: "i-1", Notice: fleet.Notice{Event: fleet.Rebalance}})
+		if announced == nil || !strings.Contains(announced.Error(), "no instances [i-1]") {
+			t.Errorf("announced to nobody: %v", announced)
+		}
+		if err := client.Expect(t.Context(), "a stack", "Nodes/1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Expect(t.Context(), "a stack", "Nodes/1"); err == nil || !strings.Contains(err.Error(), "already") {
+			t.Errorf("expected twice: %v", err)
+		}
+		if list, err := client.Signals(t.Context(), "a stack", "Nodes/1"); err != nil || len(list) != 0 {
+			t.Errorf("signals %v, %v", list, err)
+		}
+		if err := client.Forget(t.Context(), "a stack", "Nodes/1"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Signals(t.Context(), "a stack", "Nodes/1"); err == nil || !strings.Contains(err.Error(), "nobody waits") {
+			t.Errorf("forgotten: %v", err)
 		}
 		_ = server.Close()
 	}

@@ -105,6 +105,14 @@ func (m machines) Start(ctx context.Context, spec vm.Spec) (fleet.Machine, error
 	return machine, nil
 }
 
+func (m machines) Restart(ctx context.Context, spec vm.Spec) (fleet.Machine, error) {
+	machine, err := m.Hypervisor.Restart(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return machine, nil
+}
+
 func (m machines) Adopt(ctx context.Context, dir string) (fleet.Machine, error) {
 	machine, err := m.Hypervisor.Adopt(ctx, dir)
 	if err != nil {

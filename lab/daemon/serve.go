@@ -14,7 +14,9 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ovenbird-dev/ovenbird/lab/autoscaling"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
 	"github.com/ovenbird-dev/ovenbird/lab/control"
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
@@ -33,8 +35,12 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 		return err
 	}
 	roles := identity.Roles{Secret: secret, Now: time.Now}
-	faults := &fault.Set{}
-	services, err := o.services(instances, images, roles, faults)
+	faults, signals := &fault.Set{}, &cloudformation.Signals{}
+	groups := &autoscaling.Groups{Path: o.Dir.Scaling(), Fleet: instances, Now: time.Now, Logger: o.Logger.Named("autoscaling")}
+	if err := groups.Open(); err != nil {
+		return err
+	}
+	services, err := o.services(instances, images, roles, endpoint.Options{Groups: groups, Signals: signals, Faults: faults})
 	if err != nil {
 		return err
 	}
@@ -59,18 +65,19 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 	if err != nil {
 		return err
 	}
+	group.Go(func() error { groups.Run(ctx); return nil })
 	o.answer(ctx, group, metadata, imds.Service{
 		Plan: o.Plan, Instances: instances, Roles: roles, Secret: secret, Now: time.Now, Logger: o.Logger.Named("imds"),
 	})
 	o.answer(ctx, group, aws, services)
 	o.answer(ctx, group, pulls, containers)
-	o.answer(ctx, group, commands, control.Handler(faults))
+	o.answer(ctx, group, commands, control.Handler(faults, instances, signals))
 	o.answer(ctx, group, o.Proxy, proxy.Proxy{Allowed: o.Plan.CIDR, Resolver: o.Plan.Lookup(), Logger: o.Logger.Named("proxy")})
 	return nil
 }
 
-// services are AWS's.
-func (o Options) services(instances *fleet.Fleet, images *catalog.Catalog, roles identity.Roles, faults *fault.Set) (http.Handler, error) {
+// services are AWS's, with some of what they stand on made already.
+func (o Options) services(instances *fleet.Fleet, images *catalog.Catalog, roles identity.Roles, on endpoint.Options) (http.Handler, error) {
 	lasting, err := identity.ReadCredentials(o.Dir.Credentials())
 	if err != nil {
 		return nil, err
@@ -79,11 +86,10 @@ func (o Options) services(instances *fleet.Fleet, images *catalog.Catalog, roles
 	if err := parameters.Open(); err != nil {
 		return nil, err
 	}
-	return endpoint.New(endpoint.Options{
-		Plan: o.Plan, Fleet: instances, Catalog: images, Store: parameters, Profiles: []string{NodeProfile},
-		Keys: identity.Keys{Lasting: lasting, Roles: roles, Sessions: instances.Sessions},
-		Now:  time.Now, Logger: o.Logger.Named("aws"), Faults: faults,
-	}), nil
+	on.Plan, on.Fleet, on.Catalog, on.Store, on.Profiles = o.Plan, instances, images, parameters, []string{NodeProfile}
+	on.Keys = identity.Keys{Lasting: lasting, Roles: roles, Sessions: instances.Sessions}
+	on.Now, on.Logger = time.Now, o.Logger.Named("aws")
+	return endpoint.New(on), nil
 }
 
 // listen opens an endpoint's port, with its certificate.

@@ -20,6 +20,9 @@ import (
 type Fleet interface {
 	Launch(fleet.Order) ([]fleet.Instance, error)
 	Terminate(ids []string, skipShutdown bool) ([]fleet.Change, error)
+	Stop(ids []string, skipShutdown bool) ([]fleet.Change, error)
+	Start(ids []string) ([]fleet.Change, error)
+	Reboot(ids []string) error
 	Instances() []fleet.Instance
 }
 
@@ -53,6 +56,12 @@ func find(name string) (action, bool) {
 		return action{do: Service.runInstances}, true
 	case "TerminateInstances":
 		return action{do: Service.terminateInstances}, true
+	case "StopInstances":
+		return action{do: Service.stopInstances}, true
+	case "StartInstances":
+		return action{do: Service.startInstances}, true
+	case "RebootInstances":
+		return action{do: Service.rebootInstances}, true
 	case "DescribeInstances":
 		return action{Service.describeInstances, true}, true
 	case "DescribeInstanceTypes":
@@ -125,6 +134,13 @@ func (nowhere) Instances() []fleet.Instance                  { return nil }
 func (nowhere) Terminate(ids []string, _ bool) ([]fleet.Change, error) {
 	return nil, &fleet.NotFoundError{IDs: ids}
 }
+func (nowhere) Stop(ids []string, _ bool) ([]fleet.Change, error) {
+	return nil, &fleet.NotFoundError{IDs: ids}
+}
+func (nowhere) Start(ids []string) ([]fleet.Change, error) {
+	return nil, &fleet.NotFoundError{IDs: ids}
+}
+func (nowhere) Reboot(ids []string) error { return &fleet.NotFoundError{IDs: ids} }
 
 // in is the service in one of the account's regions.
 func (s Service) in(region string) Service {

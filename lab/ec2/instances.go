@@ -2,7 +2,6 @@ package ec2
 
 import (
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -91,15 +90,21 @@ func (s Service) instanceAttributes() attributes[fleet.Instance] {
 		"instance-id":         one(func(i fleet.Instance) string { return i.ID }),
 		"instance-state-name": one(func(i fleet.Instance) string { return string(i.State) }),
 		"instance-state-code": one(func(i fleet.Instance) string { return fmt.Sprint(stateCode(i.State)) }),
-		"instance-type":       one(func(i fleet.Instance) string { return i.Type }),
-		"image-id":            one(func(i fleet.Instance) string { return i.ImageID }),
-		"availability-zone":   one(func(i fleet.Instance) string { return i.Zone }),
-		"reservation-id":      one(func(i fleet.Instance) string { return i.ReservationID }),
-		"client-token":        one(func(i fleet.Instance) string { return i.ClientToken }),
-		"private-dns-name":    located(func(i fleet.Instance) string { return s.Plan.PrivateDNSName(i.Address) }),
-		"private-ip-address":  located(func(i fleet.Instance) string { return i.Address.String() }),
-		"vpc-id":              located(func(fleet.Instance) string { return s.Plan.VPCID }),
-		"subnet-id":           located(func(i fleet.Instance) string { return i.SubnetID }),
+		"instance-lifecycle": func(i fleet.Instance) []string {
+			if i.Spot == "" {
+				return nil
+			}
+			return []string{"spot"}
+		},
+		"instance-type":      one(func(i fleet.Instance) string { return i.Type }),
+		"image-id":           one(func(i fleet.Instance) string { return i.ImageID }),
+		"availability-zone":  one(func(i fleet.Instance) string { return i.Zone }),
+		"reservation-id":     one(func(i fleet.Instance) string { return i.ReservationID }),
+		"client-token":       one(func(i fleet.Instance) string { return i.ClientToken }),
+		"private-dns-name":   located(func(i fleet.Instance) string { return s.Plan.PrivateDNSName(i.Address) }),
+		"private-ip-address": located(func(i fleet.Instance) string { return i.Address.String() }),
+		"vpc-id":             located(func(fleet.Instance) string { return s.Plan.VPCID }),
+		"subnet-id":          located(func(i fleet.Instance) string { return i.SubnetID }),
 		"iam-instance-profile.arn": func(i fleet.Instance) []string {
 			if i.Profile == "" {
 				return nil
@@ -107,46 +112,4 @@ func (s Service) instanceAttributes() attributes[fleet.Instance] {
 			return []string{s.profileARN(i.Profile)}
 		},
 	}
-}
-
-type terminateInstancesResponse struct {
-	XMLName   xml.Name      `xml:"http://ec2.amazonaws.com/doc/2016-11-15/ TerminateInstancesResponse"`
-	RequestID string        `xml:"requestId"`
-	Changes   []stateChange `xml:"instancesSet>item"`
-}
-
-type stateChange struct {
-	ID       string        `xml:"instanceId"`
-	Current  instanceState `xml:"currentState"`
-	Previous instanceState `xml:"previousState"`
-}
-
-func (s Service) terminateInstances(p *params) (any, error) {
-	ids := p.list("InstanceId")
-	if len(ids) == 0 {
-		p.fail(invalid("MissingParameter", "The request must contain the parameter InstanceId"))
-	}
-	// Force ends an instance that does not shut down; here each is ended at last.
-	skip := p.boolean("SkipOsShutdown") || p.boolean("Force")
-	if err := p.done(); err != nil {
-		return nil, err
-	}
-	if err := wellFormed(ids); err != nil {
-		return nil, err
-	}
-	changes, err := s.Fleet.Terminate(ids, skip)
-	var missing *fleet.NotFoundError
-	if errors.As(err, &missing) {
-		return nil, notFound(missing.IDs)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("terminate instances: %w", err)
-	}
-	response := terminateInstancesResponse{RequestID: p.id}
-	for _, c := range changes {
-		response.Changes = append(response.Changes, stateChange{
-			ID: c.ID, Current: stateOf(c.Result), Previous: stateOf(c.Previous),
-		})
-	}
-	return response, nil
 }

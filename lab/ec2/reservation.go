@@ -123,6 +123,8 @@ type instance struct {
 	VirtualizationType string             `xml:"virtualizationType"`
 	ClientToken        string             `xml:"clientToken"`
 	Tags               []tag              `xml:"tagSet>item"`
+	Lifecycle          string             `xml:"instanceLifecycle,omitempty"`
+	SpotRequest        string             `xml:"spotInstanceRequestId,omitempty"`
 	Hypervisor         string             `xml:"hypervisor"`
 	Interfaces         []networkInterface `xml:"networkInterfaceSet>item"`
 	Profile            *profile           `xml:"iamInstanceProfile"`
@@ -147,6 +149,8 @@ func stateCode(s fleet.State) int {
 		return 32
 	case fleet.Terminated:
 		return 48
+	case fleet.Stopping:
+		return 64
 	case fleet.Stopped:
 		return 80
 	}
@@ -168,7 +172,7 @@ func (s Service) reservation(of []fleet.Instance) reservation {
 func (s Service) instance(i fleet.Instance) instance {
 	kind, _ := fleet.FindType(i.Type)
 	subnet, _ := s.Plan.Subnet(i.SubnetID)
-	launched := i.LaunchTime.Format(timeFormat)
+	launched := i.Started().Format(timeFormat)
 	v := instance{
 		ID: i.ID, ImageID: i.ImageID, State: stateOf(i.State), LaunchIndex: i.LaunchIndex, Type: i.Type,
 		LaunchTime: launched, Placement: placement{Zone: i.Zone, ZoneID: subnet.ZoneID, Tenancy: "default"},
@@ -179,6 +183,9 @@ func (s Service) instance(i fleet.Instance) instance {
 	}
 	if i.MetadataTags {
 		v.Metadata.Tags = "enabled"
+	}
+	if i.Spot != "" {
+		v.Lifecycle, v.SpotRequest = "spot", "sir-"+i.ID[len(i.ID)-8:]
 	}
 	if i.Reason.Code != "" {
 		v.StateReason = &reason{Code: i.Reason.Code, Message: i.Reason.Message}

@@ -50,6 +50,7 @@ func (s Service) runInstances(p *params) (any, error) {
 	subnet := s.subnet(p)
 	order.SubnetID, order.Address = subnet.ID, privateAddress(p, subnet, order.Max)
 	order.VolumeGiB = volume(p, image)
+	order.Spot = spot(p)
 	order.MetadataTags = metadataTags(p, order.Tags)
 	for _, off := range []string{"EbsOptimized", "Monitoring.Enabled", "DisableApiTermination", "DisableApiStop"} {
 		if p.boolean(off) {
@@ -71,6 +72,21 @@ func (s Service) runInstances(p *params) (any, error) {
 		return nil, fmt.Errorf("launch instances: %w", err)
 	}
 	return runInstancesResponse{RequestID: p.id, reservation: s.reservation(launched)}, nil
+}
+
+// spot reads the market options: what an interruption does, or empty for an instance on
+// demand.
+func spot(p *params) string {
+	if p.oneOf("InstanceMarketOptions.MarketType", "", "spot") == "" {
+		return ""
+	}
+	const options = "InstanceMarketOptions.SpotOptions."
+	kind := p.oneOf(options+"SpotInstanceType", "one-time", "persistent")
+	interruption := p.oneOf(options+"InstanceInterruptionBehavior", fleet.InterruptionTerminate, fleet.InterruptionStop)
+	if (kind == "persistent") != (interruption == fleet.InterruptionStop) {
+		p.fail(invalid("InvalidParameterCombination", "A %s Spot Instance request cannot be used with the instance interruption behavior '%s'", kind, interruption))
+	}
+	return interruption
 }
 
 func tokenReused() error {

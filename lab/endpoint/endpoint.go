@@ -9,7 +9,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
+	"github.com/ovenbird-dev/ovenbird/lab/autoscaling"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
 	"github.com/ovenbird-dev/ovenbird/lab/ebs"
 	"github.com/ovenbird-dev/ovenbird/lab/ec2"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
@@ -25,7 +27,9 @@ type Options struct {
 	Fleet    ec2.Fleet
 	Catalog  *catalog.Catalog
 	Store    *ssm.Store
-	Profiles []string // instance profiles
+	Groups   *autoscaling.Groups     // nil: no Auto Scaling
+	Signals  *cloudformation.Signals // nil: no CloudFormation
+	Profiles []string                // instance profiles
 	Keys     sigv4.Keys
 	Now      func() time.Time
 	Logger   *zap.Logger
@@ -43,7 +47,7 @@ func New(o Options) wire.Endpoint {
 		_, err := sigv4.Verifier{Keys: o.Keys, Region: region, Service: "ec2", Now: o.Now}.Verify(r)
 		return err
 	}
-	return wire.Endpoint{
+	e := wire.Endpoint{
 		Services: []wire.Service{
 			sts.Service{Plan: o.Plan},
 			ec2.Service{
@@ -54,4 +58,11 @@ func New(o Options) wire.Endpoint {
 		},
 		Keys: o.Keys, Regions: o.Plan.Regions(), Now: o.Now, Logger: o.Logger, Faults: o.Faults, Seen: o.Seen,
 	}
+	if o.Groups != nil {
+		e.Services = append(e.Services, autoscaling.Service{Plan: o.Plan, Groups: o.Groups})
+	}
+	if o.Signals != nil {
+		e.Services = append(e.Services, cloudformation.Service{Signals: o.Signals})
+	}
+	return e
 }

@@ -69,6 +69,8 @@ func (d *driver) step(ctx context.Context, i Instance) error {
 		return d.boot(ctx, i)
 	case Running:
 		return d.attend(ctx, i)
+	case Stopping:
+		return d.stop(ctx, i)
 	case Stopped:
 		return d.wait(ctx, 0)
 	case ShuttingDown:
@@ -80,7 +82,7 @@ func (d *driver) step(ctx context.Context, i Instance) error {
 }
 
 // boot starts the instance's machine. A machine that cannot be started ends the instance,
-// as on EC2; the reason stays with it.
+// as on EC2, or leaves it stopped if it ran before; the reason stays with it.
 func (d *driver) boot(ctx context.Context, i Instance) error {
 	err := d.adopt(ctx, i)
 	if err != nil && !errors.Is(err, vm.ErrNotRunning) {
@@ -97,6 +99,9 @@ func (d *driver) boot(ctx context.Context, i Instance) error {
 	}
 	if ctx.Err() != nil {
 		return ctx.Err() // the next process carries on
+	}
+	if i.HasVolume {
+		return errors.Join(d.halt(ctx, i), d.move(d.id, Pending, Stopped, serverError(err.Error())))
 	}
 	if cleanErr := d.clean(ctx, i); cleanErr != nil {
 		return errors.Join(err, cleanErr)
@@ -127,7 +132,11 @@ func (d *driver) start(ctx context.Context, i Instance) error {
 			return fmt.Errorf("write the firmware's variables of %s: %w", i.ID, err)
 		}
 	}
-	machine, err := d.Machines.Start(ctx, vm.Spec{
+	power := d.Machines.Start
+	if i.HasVolume {
+		power = d.Machines.Restart
+	}
+	machine, err := power(ctx, vm.Spec{
 		Instance: i.ID, Dir: dir, Image: image, UefiData: uefiFile,
 		Volume: i.VolumeID, VolumeGiB: i.VolumeGiB,
 		Type: kind.Name, VCPUs: kind.VCPUs, MemoryMiB: kind.MemoryMiB,
@@ -168,6 +177,9 @@ func (d *driver) port(i Instance) network.Port {
 
 // attend watches a running instance until its state changes.
 func (d *driver) attend(ctx context.Context, i Instance) error {
+	if i.Rebooting {
+		return d.reboot(ctx, i)
+	}
 	fresh := d.machine == nil
 	err := d.adopt(ctx, i)
 	if errors.Is(err, vm.ErrNotRunning) {
@@ -181,11 +193,15 @@ func (d *driver) attend(ctx context.Context, i Instance) error {
 			return errors.Join(d.kill(ctx), d.move(d.id, Running, Stopped, serverError(err.Error())))
 		}
 	}
+	interrupted, disarm := d.interruption(i)
+	defer disarm()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-d.changed:
 		return nil
+	case <-interrupted:
+		return d.interrupt(i)
 	case <-d.machine.Halted():
 		why := Reason{Code: ReasonGuestShutdown, Message: ReasonGuestShutdown + ": Instance initiated shutdown"}
 		next := Stopped
@@ -204,15 +220,8 @@ func (d *driver) attend(ctx context.Context, i Instance) error {
 
 // shutDown asks the guest to power off, ends the machine and removes what it had.
 func (d *driver) shutDown(ctx context.Context, i Instance) error {
-	err := d.adopt(ctx, i)
-	if err != nil && !errors.Is(err, vm.ErrNotRunning) {
+	if err := d.powerOff(ctx, i); err != nil {
 		return err
-	}
-	if d.machine != nil {
-		d.awaitPowerOff(ctx, i)
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
 	}
 	if err := d.clean(ctx, i); err != nil {
 		return err
@@ -268,6 +277,14 @@ func (d *driver) kill(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// halt ends the machine and takes it off the network. Its volume stays.
+func (d *driver) halt(ctx context.Context, i Instance) error {
+	if err := d.kill(ctx); err != nil {
+		return err
+	}
+	return d.Network.Unplug(d.port(i))
 }
 
 // clean removes the machine, its files and its place on the network.

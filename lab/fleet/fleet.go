@@ -51,6 +51,7 @@ type Machine interface {
 // Machines starts and finds virtual machines; vm.Hypervisor documents the methods.
 type Machines interface {
 	Start(context.Context, vm.Spec) (Machine, error)
+	Restart(context.Context, vm.Spec) (Machine, error)
 	Adopt(ctx context.Context, dir string) (Machine, error)
 }
 
@@ -78,7 +79,7 @@ type Options struct {
 	Logger   *zap.Logger
 
 	// ShutdownLimit is how long a guest may take to power off when its instance is
-	// terminated.
+	// terminated, stopped or rebooted.
 	ShutdownLimit time.Duration
 	// Retention is how long a terminated instance stays listed.
 	Retention time.Duration
@@ -108,6 +109,8 @@ func Open(o Options) (*Fleet, error) {
 	}
 	f := &Fleet{Options: o, instances: map[string]*entry{}}
 	for _, i := range list {
+		// A record of before instances could be started again does not say so.
+		i.HasVolume = i.HasVolume || i.State == Running || i.State == Stopped
 		f.instances[i.ID] = &entry{Instance: i, changed: make(chan struct{}, 1)}
 	}
 	return f, nil
@@ -214,7 +217,10 @@ func (f *Fleet) move(id string, from, to State, why Reason) error {
 		return nil
 	}
 	before := e.Instance
-	e.State, e.Reason, e.StateTime = to, why, f.Now().UTC()
+	e.State, e.Reason, e.StateTime, e.Rebooting = to, why, f.Now().UTC(), false
+	if to == Running {
+		e.HasVolume = true
+	}
 	if err := f.save(); err != nil {
 		e.Instance = before
 		return err

@@ -32,6 +32,7 @@ type host struct {
 	uefi     []byte             // of every image
 	failing  error              // of the next starts
 	deaf     bool               // guests ignore the power button
+	restarts int
 }
 
 type machine struct {
@@ -57,6 +58,13 @@ func (h *host) Start(_ context.Context, spec vm.Spec) (Machine, error) {
 	m := &machine{host: h, halted: make(chan struct{}), gone: make(chan struct{})}
 	h.machines[spec.Dir], h.specs[spec.Dir] = m, spec
 	return m, nil
+}
+
+func (h *host) Restart(ctx context.Context, spec vm.Spec) (Machine, error) {
+	h.mu.Lock()
+	h.restarts++
+	h.mu.Unlock()
+	return h.Start(ctx, spec)
 }
 
 func (h *host) Adopt(_ context.Context, dir string) (Machine, error) {

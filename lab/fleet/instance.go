@@ -8,20 +8,25 @@ import (
 
 // State is where an instance is in its life, as EC2 names it:
 //
-//	pending -> running -> shutting-down -> terminated -> (forgotten)
-//	              |            ^
-//	              v            |
-//	           stopped --------+
+//	pending -> running ----------> shutting-down -> terminated -> (forgotten)
+//	   ^        |    |                   ^
+//	   |        v    v                   |
+//	   |  stopping  (guest's power-off)  |
+//	   |        |    |                   |
+//	   |        v    v                   |
+//	   +------- stopped -----------------+
 //
-// A pending instance that cannot start goes to terminated at once. A running one whose
-// guest powers off, or whose virtual machine crashes, goes to stopped, where its disk
-// stays; or to shutting-down if it was launched to terminate on shutdown.
+// A pending instance that cannot start goes to terminated at once, or back to stopped if it
+// ran before. A running one whose guest powers off, or whose virtual machine crashes, goes
+// to stopped, where its volume and address stay; or to shutting-down if it was launched to
+// terminate on shutdown. A reboot leaves it running.
 type State string
 
 // States of an instance.
 const (
 	Pending      State = "pending"
 	Running      State = "running"
+	Stopping     State = "stopping"
 	ShuttingDown State = "shutting-down"
 	Terminated   State = "terminated"
 	Stopped      State = "stopped"
@@ -38,6 +43,8 @@ const (
 	ReasonUserShutdown  = "Client.UserInitiatedShutdown"
 	ReasonGuestShutdown = "Client.InstanceInitiatedShutdown"
 	ReasonServerError   = "Server.InternalError"
+	ReasonSpotTerminate = "Server.SpotInstanceTermination"
+	ReasonSpotStop      = "Server.SpotInstanceShutdown"
 )
 
 // Order is what RunInstances asks for, checked.
@@ -56,6 +63,7 @@ type Order struct {
 	VolumeGiB           int
 	MetadataTags        bool // tags are shown by the metadata service
 	TerminateOnShutdown bool
+	Spot                string // what an interruption does; empty: on demand
 }
 
 // Instance is one virtual machine and all that EC2 would know about it. Values are
@@ -83,15 +91,28 @@ type Instance struct {
 	MetadataTags        bool              `json:"metadataTags,omitempty"`
 	TerminateOnShutdown bool              `json:"terminateOnShutdown,omitempty"`
 	SkipShutdown        bool              `json:"skipShutdown,omitempty"` // kill it, do not ask its guest
+	HasVolume           bool              `json:"hasVolume,omitempty"`    // it ran: a start goes on with its volume
+	Rebooting           bool              `json:"rebooting,omitempty"`    // while it is running
+	Spot                string            `json:"spot,omitempty"`         // what an interruption does; empty: on demand
+	Notices             Notices           `json:"notices,omitzero"`
 
 	State      State     `json:"state"`
 	Reason     Reason    `json:"reason"`
 	LaunchTime time.Time `json:"launchTime"`
-	StateTime  time.Time `json:"stateTime"` // since when it is in its state
+	StartTime  time.Time `json:"startTime,omitzero"` // the last start's after a stop
+	StateTime  time.Time `json:"stateTime"`          // since when it is in its state
 }
 
 // HasAddress tells whether the instance still holds its address and its name.
 func (i Instance) HasAddress() bool { return i.State != Terminated }
+
+// Started is when the instance was started last, which EC2 calls its launch time.
+func (i Instance) Started() time.Time {
+	if i.StartTime.IsZero() {
+		return i.LaunchTime
+	}
+	return i.StartTime
+}
 
 // Device is the name of the root volume.
 func (i Instance) Device() string {
@@ -110,7 +131,7 @@ func (i Instance) HardwareAddr() net.HardwareAddr {
 // tap is the name of the host's end of the instance's interface: at most 15 characters.
 func (i Instance) tap() string { return "tap" + i.ID[len(i.ID)-11:] }
 
-// Change is what Terminate did to an instance.
+// Change is what Terminate, Stop or Start did to an instance.
 type Change struct {
 	ID               string
 	Previous, Result State

@@ -106,9 +106,11 @@ func (f *Fleet) newInstance(order Order, subnet vpc.Subnet, address netip.Addr) 
 		VolumeID: newID("vol-0"), VolumeGiB: order.VolumeGiB,
 		Tags: maps.Clone(order.Tags), UserData: order.UserData, Profile: order.Profile,
 		MetadataTags: order.MetadataTags, TerminateOnShutdown: order.TerminateOnShutdown,
-		State: Pending, Reason: Reason{Code: "pending", Message: "pending"}, LaunchTime: now, StateTime: now,
+		Spot: order.Spot, State: Pending, Reason: pendingReason(), LaunchTime: now, StateTime: now,
 	}
 }
+
+func pendingReason() Reason { return Reason{Code: "pending", Message: "pending"} }
 
 // newID is prefix and 16 random hexadecimal digits.
 func newID(prefix string) string {
@@ -123,50 +125,4 @@ func newMAC() net.HardwareAddr {
 	_, _ = rand.Read(mac)
 	mac[0] = 0x02
 	return mac
-}
-
-// Terminate marks instances to be ended in the background: all of them, or none when one
-// does not exist. With skipShutdown their guests are not asked to power off.
-func (f *Fleet) Terminate(ids []string, skipShutdown bool) ([]Change, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var missing []string
-	for _, id := range ids {
-		if _, ok := f.instances[id]; !ok {
-			missing = append(missing, id)
-		}
-	}
-	if len(missing) > 0 {
-		return nil, &NotFoundError{IDs: missing}
-	}
-	before := map[string]Instance{}
-	var changes []Change
-	for _, id := range ids {
-		e := f.instances[id]
-		if _, twice := before[id]; twice {
-			continue
-		}
-		before[id] = e.Instance
-		if skipShutdown {
-			e.SkipShutdown = true
-		}
-		if e.State != Terminated && e.State != ShuttingDown {
-			e.State, e.StateTime = ShuttingDown, f.Now().UTC()
-			e.Reason = Reason{Code: ReasonUserShutdown, Message: ReasonUserShutdown + ": User initiated shutdown"}
-		}
-		changes = append(changes, Change{ID: id, Previous: before[id].State, Result: e.State})
-	}
-	if err := f.save(); err != nil {
-		for id, i := range before {
-			f.instances[id].Instance = i
-		}
-		return nil, err
-	}
-	for id := range before {
-		select {
-		case f.instances[id].changed <- struct{}{}:
-		default:
-		}
-	}
-	return changes, nil
 }

@@ -50,12 +50,16 @@ type service struct {
 	now time.Time
 }
 
-func serve(t *testing.T) *service {
+func serve(t *testing.T, change ...neighbours) *service {
 	t.Helper()
 	s := &service{now: time.Date(2030, 1, 2, 4, 0, 0, 0, time.UTC)}
 	now := func() time.Time { return s.now }
+	list := instances()
+	for _, other := range change {
+		list = other
+	}
 	s.Server = httptest.NewServer(Service{
-		Plan: vpc.Default(), Instances: instances(), Roles: identity.Roles{Secret: []byte("s"), Now: now},
+		Plan: vpc.Default(), Instances: list, Roles: identity.Roles{Secret: []byte("s"), Now: now},
 		Secret: []byte("s"), Now: now, Logger: zaptest.NewLogger(t),
 	})
 	t.Cleanup(s.Close)

@@ -66,7 +66,7 @@ func (s Service) tree(i fleet.Instance) tree {
 	meta("hostname", name)
 	meta("instance-action", "none")
 	meta("instance-id", i.ID)
-	meta("instance-life-cycle", "on-demand")
+	meta("instance-life-cycle", lifeCycle(i))
 	meta("instance-type", i.Type)
 	meta("local-hostname", name)
 	meta("local-ipv4", i.Address.String())
@@ -94,6 +94,7 @@ func (s Service) tree(i fleet.Instance) tree {
 	} {
 		meta("network/interfaces/macs/"+i.MAC+"/"+leaf, value)
 	}
+	s.notices(i, meta)
 	if i.Profile != "" {
 		meta("iam/info", s.profile(i))
 		meta("iam/security-credentials/"+i.Profile, s.credentials(i))
@@ -129,7 +130,7 @@ func (s Service) document(i fleet.Instance) string {
 		FormatVersion string    `json:"version"`
 	}{
 		Account: s.Plan.Account, Architecture: "x86_64", Zone: i.Zone, ImageID: i.ImageID, InstanceID: i.ID,
-		InstanceType: i.Type, PendingTime: i.LaunchTime.Truncate(time.Second), PrivateIP: i.Address.String(),
+		InstanceType: i.Type, PendingTime: i.Started().Truncate(time.Second), PrivateIP: i.Address.String(),
 		Region: s.Plan.Region, FormatVersion: "2017-09-30",
 	})
 }

@@ -70,6 +70,9 @@ func (d Dir) Secret() string { return d.join("secret.key") }
 // Fleet is the record of the instances.
 func (d Dir) Fleet() string { return d.join("fleet.json") }
 
+// Scaling is the record of the groups of Auto Scaling.
+func (d Dir) Scaling() string { return d.join("autoscaling.json") }
+
 // Control is the socket that commands reach the daemon through.
 func (d Dir) Control() string { return d.join("control.sock") }
 

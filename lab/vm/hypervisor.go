@@ -77,6 +77,34 @@ func (h Hypervisor) Start(ctx context.Context, spec Spec) (*Machine, error) {
 	if err := h.prepare(ctx, spec); err != nil {
 		return nil, err
 	}
+	return h.run(ctx, spec, h.SnapshotRate)
+}
+
+// Restart starts the machine of an instance again that ran and was ended, with the volume
+// and the firmware's variables that it left in Spec.Dir. Otherwise it is like Start.
+func (h Hypervisor) Restart(ctx context.Context, spec Spec) (*Machine, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := removeFiles(spec.Dir, socketFile, statsFile, pidFile); err != nil {
+		return nil, err
+	}
+	rate := h.SnapshotRate
+	switch _, err := os.Stat(filepath.Join(spec.Dir, fetchedFile)); {
+	case errors.Is(err, fs.ErrNotExist):
+		rate = 0 // the volume was made with everything at hand
+	case err != nil:
+		return nil, fmt.Errorf("look at the volume of %s: %w", spec.Instance, err)
+	case rate == 0:
+		rate = unlimitedRate
+	}
+	return h.run(ctx, spec, rate)
+}
+
+// unlimitedRate, in MiB/s, is for a volume that was made cold and need not be slow any more.
+const unlimitedRate = 1 << 20
+
+// run starts QEMU on the files in Spec.Dir.
+func (h Hypervisor) run(ctx context.Context, spec Spec, snapshotRate int) (*Machine, error) {
 	listener, err := listen(spec.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("make the control socket of %s: %w", spec.Instance, err)
@@ -91,7 +119,7 @@ func (h Hypervisor) Start(ctx context.Context, spec Spec) (*Machine, error) {
 	if spec.UefiData != "" {
 		firmware = h.SecureFirmware
 	}
-	cmd := exec.Command(h.QEMU, spec.arguments(h.Accelerator, firmware, h.SnapshotRate)...) //nolint:noctx
+	cmd := exec.Command(h.QEMU, spec.arguments(h.Accelerator, firmware, snapshotRate)...) //nolint:noctx
 	cmd.Dir = spec.Dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{listener}
@@ -153,7 +181,11 @@ func (h Hypervisor) makeVariables(spec Spec) error {
 
 // RemoveFiles removes what a machine leaves in dir, but for what the guest printed.
 func RemoveFiles(dir string) error {
-	for _, file := range []string{diskFile, fetchedFile, varsFile, socketFile, statsFile, pidFile} {
+	return removeFiles(dir, diskFile, fetchedFile, varsFile, socketFile, statsFile, pidFile)
+}
+
+func removeFiles(dir string, files ...string) error {
+	for _, file := range files {
 		if err := os.Remove(filepath.Join(dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove the files of a virtual machine: %w", err)
 		}

@@ -168,6 +168,45 @@ func TestAMachineIsStartedAdoptedAndKilled(t *testing.T) {
 	}
 }
 
+func TestAMachineStartsAgainOnTheVolumeThatItLeft(t *testing.T) {
+	// A volume stays as it was made, whatever the rate has become.
+	for name, rates := range map[string][2]int{"warm": {0, 5}, "cold": {5, 0}} {
+		t.Run(name, func(t *testing.T) {
+			h, s := hypervisor(t), spec(t, longDir(t))
+			h.SnapshotRate = rates[0]
+			first, err := start(t, h, s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(first.Kill)
+			first.Kill()
+			gone(t, first)
+			before, err := os.Stat(filepath.Join(s.Dir, diskFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.SnapshotRate = rates[1]
+			var second *Machine
+			err = namespace.Do(fmt.Sprintf("ovenbird-vm-%d", os.Getpid()), func() (err error) {
+				second, err = h.Restart(t.Context(), s)
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(second.Kill)
+			if err := second.Resume(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if after, err := os.Stat(filepath.Join(s.Dir, diskFile)); err != nil || !os.SameFile(before, after) {
+				t.Errorf("the volume is another one: %v", err)
+			}
+			second.Kill()
+			gone(t, second)
+		})
+	}
+}
+
 func TestADriveIsCountedWhileTheLabDrivesItsMachine(t *testing.T) {
 	for name, rate := range map[string]int{"warm": 0, "cold": 5} {
 		t.Run(name, func(t *testing.T) { countDrive(t, rate) })

@@ -241,6 +241,13 @@ type noFleet struct{}
 func (noFleet) Launch(fleet.Order) ([]fleet.Instance, error) {
 	return nil, errors.New("this endpoint starts no instances")
 }
+func (noFleet) Stop(ids []string, _ bool) ([]fleet.Change, error) {
+	return nil, &fleet.NotFoundError{IDs: ids}
+}
+func (noFleet) Start(ids []string) ([]fleet.Change, error) {
+	return nil, &fleet.NotFoundError{IDs: ids}
+}
+func (noFleet) Reboot(ids []string) error   { return &fleet.NotFoundError{IDs: ids} }
 func (noFleet) Instances() []fleet.Instance { return nil }
 func (noFleet) Terminate(ids []string, _ bool) ([]fleet.Change, error) {
 	return nil, &fleet.NotFoundError{IDs: ids}
