@@ -20,6 +20,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/image"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
+	"github.com/ovenbird-dev/ovenbird/agent/lifecycle"
 	"github.com/ovenbird-dev/ovenbird/agent/network"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
@@ -48,7 +49,8 @@ type Options struct {
 	Notify    func(state string) error // sd_notify
 }
 
-// Join makes the instance a Ready node and returns when it is one, or when ctx ends.
+// Join makes the instance a Ready node, says so, and returns when those who wait for it
+// know too, or when ctx ends.
 func Join(ctx context.Context, options Options) error {
 	n := &node{Options: options}
 	n.runner = &runner{clock: n.Clock, random: n.Random, report: n.changed, status: Status{Agent: n.Release}}
@@ -66,6 +68,9 @@ func Join(ctx context.Context, options Options) error {
 	if err := n.Notify("READY=1\nSTATUS=" + status.Headline()); err != nil {
 		return fmt.Errorf("tell systemd that the node is ready: %w", err)
 	}
+	if err := n.runner.run(ctx, n.afterwards()); err != nil {
+		return fmt.Errorf("what follows joining was interrupted: %w", err)
+	}
 	return nil
 }
 
@@ -81,13 +86,15 @@ type node struct {
 	pair   identity.Pair // none when the node shows tokens
 	tokens *identity.Tokens
 	client *apiserver.Client
+
+	signals *lifecycle.Signals
 }
 
 func (n *node) phases() []Phase {
 	return []Phase{
 		// The service is the instance's own and comes with the network: ask often.
 		{Name: "metadata", Attempt: 15 * time.Second, Longest: time.Second, Run: n.readMetadata},
-		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 30 * time.Second, Run: n.readConfiguration},
+		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 30 * time.Second, Run: n.orGiveUp(n.readConfiguration)},
 		// Beside the others, as they may take long; kubelet starts on what they leave.
 		{Name: "scripts", Needs: []string{"configuration"}, Attempt: scriptsAttempt, Run: n.runScripts},
 		{Name: "files", Needs: []string{"configuration"}, Attempt: time.Minute, Run: n.writeFiles},
@@ -96,7 +103,8 @@ func (n *node) phases() []Phase {
 		{Name: "identity", Needs: []string{"configuration"}, Attempt: 3 * time.Minute, Run: n.identify},
 		// kubelet's watches back off far when it starts before the API server answers.
 		{Name: "api-server", Needs: []string{"identity"}, Attempt: 30 * time.Second, Run: n.awaitAPIServer},
-		{Name: "kubelet", Needs: []string{"containerd", "api-server", "scripts"}, Attempt: 3 * time.Minute, Run: n.startUnit(kubeletUnit)},
+		{Name: "warm-pool", Needs: []string{"containerd", "api-server", "scripts"}, Attempt: warmAttempt, Run: n.leaveWarmPool},
+		{Name: "kubelet", Needs: []string{"warm-pool"}, Attempt: 3 * time.Minute, Run: n.startUnit(kubeletUnit)},
 		{Name: "network", Needs: []string{"kubelet"}, Attempt: 5 * time.Minute, Run: n.configureNetwork},
 		{Name: "ready", Needs: []string{"network"}, Attempt: 5 * time.Minute, Run: n.awaitReady},
 	}
@@ -130,6 +138,9 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	n.facts.CPUs, n.facts.MemoryMiB = n.CPUs, n.MemoryMiB
 	n.facts.Identity, n.facts.Environ = n.Identity, n.Environ
 	n.env = n.facts.environment()
+	if err = n.listen(ctx); err != nil {
+		return err
+	}
 	if n.facts.Cluster, err = n.discover(ctx, tell); err != nil {
 		return err
 	}
