@@ -43,6 +43,8 @@ type clock struct {
 	now    time.Duration
 	sleeps []time.Duration
 	ahead  time.Duration // of the real time of day
+
+	onSleep func() // called at each sleep; nil: nothing
 }
 
 func (c *clock) Now() time.Time {
@@ -70,6 +72,9 @@ func (c *clock) Sleep(ctx context.Context, d time.Duration) error {
 	defer c.mu.Unlock()
 	c.now += d
 	c.sleeps = append(c.sleeps, d)
+	if c.onSleep != nil {
+		c.onSleep()
+	}
 	return ctx.Err()
 }
 
@@ -77,7 +82,7 @@ func (c *clock) Sleep(ctx context.Context, d time.Duration) error {
 type units struct {
 	mu         sync.Mutex
 	calls      []string
-	watch      []string // what was asked of the watch's unit
+	watch      []string       // what was asked of the watch's unit
 	fail       map[string]int // how often a unit fails to start
 	containerd func()
 	kubelet    func()

@@ -287,7 +287,7 @@ func TestASpotDrainGivesUpBeforeTheInstanceGoes(t *testing.T) {
 	w.server.SetBudget("default/web", "one-web")
 	w.spot(2 * time.Minute)
 	w.watch(w.drained)
-	if took := w.now.Sub(start); took < 100*time.Second || took > 110*time.Second {
+	if took := w.now.Sub(start); took < 100*time.Second || took > 115*time.Second {
 		t.Errorf("it took %s, want 1m45s", took)
 	}
 }
@@ -320,14 +320,14 @@ func TestADrainGoesOnWhileMetadataIsSilent(t *testing.T) {
 	w.mustBe(true)
 }
 
-func TestAnAnswerThatNoTokenFitsIsAskedForAgain(t *testing.T) {
+func TestATokenThatIsRefusedIsReplaced(t *testing.T) {
 	w := newWorld(t)
 	rounds := 0
 	w.watch(func() bool {
 		rounds++
 		switch rounds {
 		case 1:
-			w.metadata.Drop(1) // the round after fails
+			w.metadata.Revoke()
 		case 2:
 			w.spot(2 * time.Minute)
 		}
@@ -340,7 +340,7 @@ func TestAnAnswerThatNoTokenFitsIsAskedForAgain(t *testing.T) {
 		}
 	}
 	if tokens != 2 {
-		t.Errorf("%d tokens, want one for all rounds and one after the failure", tokens)
+		t.Errorf("%d tokens, want one for all rounds before it was refused and one after", tokens)
 	}
 }
 

@@ -3,6 +3,7 @@
 package awsquerytest
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,8 @@ import (
 type Server struct {
 	URL    string
 	Client *http.Client // trusts it
+	// Certificate is its own.
+	Certificate *x509.Certificate
 
 	mu       sync.Mutex
 	failures []Failure
@@ -35,7 +38,7 @@ func Start(t *testing.T) *Server {
 	s := &Server{}
 	server := httptest.NewTLSServer(s)
 	t.Cleanup(server.Close)
-	s.URL, s.Client = server.URL, server.Client()
+	s.URL, s.Client, s.Certificate = server.URL, server.Client(), server.Certificate()
 	return s
 }
 

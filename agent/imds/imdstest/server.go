@@ -11,13 +11,12 @@ import (
 	"testing"
 )
 
-const token = "the-token"
-
 // Server is a running service.
 type Server struct {
 	URL string
 
 	mu      sync.Mutex
+	token   string // the only good one
 	answers map[string]string
 	calls   []string
 	drop    int
@@ -26,7 +25,7 @@ type Server struct {
 // Start starts a service that ends with the test. Answers go by path below "/latest/".
 func Start(t *testing.T, answers map[string]string) *Server {
 	t.Helper()
-	s := &Server{answers: map[string]string{}}
+	s := &Server{token: "the-token", answers: map[string]string{}}
 	for path, answer := range answers {
 		s.answers[path] = answer
 	}
@@ -48,6 +47,13 @@ func (s *Server) Unset(path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.answers, path)
+}
+
+// Revoke makes every token that was given out a bad one.
+func (s *Server) Revoke() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.token += "-renewed"
 }
 
 // Drop closes the next n connections without an answer.
@@ -76,10 +82,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	const ttl = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds"
 	if r.URL.Path == "/latest/api/token" && r.Method == http.MethodPut && r.Header.Get(ttl) != "" {
 		w.Header().Set(ttl, r.Header.Get(ttl))
-		_, _ = w.Write([]byte(token))
+		_, _ = w.Write([]byte(s.token))
 		return
 	}
-	if r.Header.Get("X-Aws-Ec2-Metadata-Token") != token {
+	if r.Header.Get("X-Aws-Ec2-Metadata-Token") != s.token {
 		http.Error(w, "", http.StatusUnauthorized)
 		return
 	}
