@@ -103,6 +103,7 @@ func (n *node) phases() []Phase {
 		{Name: "identity", Needs: []string{"configuration"}, Attempt: 3 * time.Minute, Run: n.identify},
 		// kubelet's watches back off far when it starts before the API server answers.
 		{Name: "api-server", Needs: []string{"identity"}, Attempt: 30 * time.Second, Run: n.awaitAPIServer},
+		// No Node may be there for an instance that Auto Scaling keeps in reserve.
 		{Name: "warm-pool", Needs: []string{"containerd", "api-server", "scripts"}, Attempt: warmAttempt, Run: n.leaveWarmPool},
 		{Name: "kubelet", Needs: []string{"warm-pool"}, Attempt: 3 * time.Minute, Run: n.startUnit(kubeletUnit)},
 		{Name: "network", Needs: []string{"kubelet"}, Attempt: 5 * time.Minute, Run: n.configureNetwork},

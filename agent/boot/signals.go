@@ -74,6 +74,7 @@ func (n *node) orGiveUp(run func(context.Context, func(string)) error) func(cont
 }
 
 func (n *node) giveUp(ctx context.Context) {
+	n.facts.Environ = n.Environ // user-data may have failed before this was known
 	n.env = n.facts.environment()
 	failed := n.listen(ctx)
 	if failed == nil {
