@@ -1,11 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/lifecycle"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
 )
@@ -29,7 +31,14 @@ the kernel started.`,
 		if err != nil {
 			return err
 		}
+		going, err := lifecycle.ReadState(rootfs.Root(root))
+		if err != nil {
+			return err
+		}
 		return output.Print(cmd.OutOrStdout(), status, func(w io.Writer) error {
+			if headline := going.Headline(); headline != "" {
+				fmt.Fprintln(w, headline)
+			}
 			return status.Print(w, boot.SystemClock{}.SinceBoot())
 		})
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/image"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/kubelet"
+	"github.com/ovenbird-dev/ovenbird/agent/lifecycle"
 	"github.com/ovenbird-dev/ovenbird/agent/network"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
@@ -56,7 +57,8 @@ type Options struct {
 	Examine func(ctx context.Context) (found, whatToDo string)
 }
 
-// Join makes the instance a Ready node and returns when it is one, or when ctx ends.
+// Join makes the instance a Ready node, says so, and returns when those who wait for it
+// know too, or when ctx ends.
 func Join(ctx context.Context, options Options) error {
 	n := &node{Options: options}
 	n.runner = &runner{clock: n.Clock, random: n.Random, report: n.changed, lasting: n.failsForLong, status: Status{Agent: n.Release}}
@@ -75,6 +77,9 @@ func Join(ctx context.Context, options Options) error {
 		return fmt.Errorf("tell systemd that the node is ready: %w", err)
 	}
 	n.tellCluster(ctx, status)
+	if err := n.runner.run(ctx, n.afterwards()); err != nil {
+		return fmt.Errorf("what follows joining was interrupted: %w", err)
+	}
 	return nil
 }
 
@@ -94,13 +99,15 @@ type node struct {
 	told   bool         // it has the conditions
 
 	consoles sync.Mutex // phases write to it side by side
+
+	signals *lifecycle.Signals
 }
 
 func (n *node) phases() []Phase {
 	return []Phase{
 		// The service is the instance's own and comes with the network: ask often.
 		{Name: "metadata", Attempt: 15 * time.Second, Longest: time.Second, Run: n.readMetadata},
-		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 30 * time.Second, Run: n.readConfiguration},
+		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 30 * time.Second, Run: n.orGiveUp(n.readConfiguration)},
 		// Beside the others, as they may take long; kubelet starts on what they leave.
 		{Name: "scripts", Needs: []string{"configuration"}, Attempt: scriptsAttempt, Run: n.runScripts},
 		{Name: "files", Needs: []string{"configuration"}, Attempt: time.Minute, Run: n.writeFiles},
@@ -109,7 +116,9 @@ func (n *node) phases() []Phase {
 		{Name: "identity", Needs: []string{"configuration"}, Attempt: 3 * time.Minute, Run: n.identify},
 		// kubelet's watches back off far when it starts before the API server answers.
 		{Name: "api-server", Needs: []string{"identity"}, Attempt: 30 * time.Second, Run: n.awaitAPIServer},
-		{Name: "kubelet", Needs: []string{"containerd", "api-server", "scripts"}, Attempt: 3 * time.Minute, Run: n.startUnit(kubeletUnit)},
+		// No Node may be there for an instance that Auto Scaling keeps in reserve.
+		{Name: "warm-pool", Needs: []string{"containerd", "api-server", "scripts"}, Attempt: warmAttempt, Run: n.leaveWarmPool},
+		{Name: "kubelet", Needs: []string{"warm-pool"}, Attempt: 3 * time.Minute, Run: n.startUnit(kubeletUnit)},
 		{Name: "network", Needs: []string{"kubelet"}, Attempt: 5 * time.Minute, Run: n.configureNetwork},
 		{Name: "ready", Needs: []string{"network"}, Attempt: 5 * time.Minute, Run: n.awaitReady},
 	}
@@ -149,6 +158,9 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 		return err
 	}
 	n.env = n.facts.environment()
+	if err = n.listen(ctx); err != nil {
+		return err
+	}
 	if n.facts.Cluster, err = n.discover(ctx, tell); err != nil {
 		return err
 	}

@@ -59,9 +59,11 @@ type runner struct {
 	status Status
 }
 
-// run returns when all phases are done, or when ctx ends.
+// run returns when all phases are done, or when ctx ends. It may be called again, with
+// phases that come after those.
 func (r *runner) run(ctx context.Context, phases []Phase) error {
 	done := map[string]chan struct{}{}
+	before := len(r.status.Phases)
 	for _, phase := range phases {
 		for _, need := range phase.Needs {
 			if done[need] == nil {
@@ -81,7 +83,7 @@ func (r *runner) run(ctx context.Context, phases []Phase) error {
 					return
 				}
 			}
-			if r.untilDone(ctx, i, phase) == nil {
+			if r.untilDone(ctx, before+i, phase) == nil {
 				close(done[phase.Name])
 			}
 		})

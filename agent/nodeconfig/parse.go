@@ -55,7 +55,9 @@ func (u UserData) Locate(problems Problems) Problems {
 
 // Parse reads user-data: a NodeConfig in YAML or JSON, or a MIME multipart of those, of
 // which later ones win, with authorities and scripts among them. Drop-ins come before all of
-// it and may stand for it. Gzip and base64 are undone. Any error is of type Problems.
+// it and may stand for it. Gzip and base64 are undone. Any error is of type Problems; with
+// one come the environment and the authorities as far as they can be read, so that the
+// error can be told to whoever they name.
 func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
 	var parts []part
 	for _, dropIn := range dropIns {
@@ -78,7 +80,7 @@ func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
 	result.Warnings = append(result.Warnings, warnings...)
 	problems = append(problems, found...)
 	if len(problems) > 0 {
-		return UserData{}, problems
+		return readable(trees, result.TrustedCAs), problems
 	}
 	if len(trees) == 0 && len(result.Scripts) > 0 {
 		return UserData{}, Problems{{Message: "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type " + typeScript + " and " + typeNodeConfig + ", or call " + bootstrapPath}}
@@ -95,6 +97,17 @@ func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
 		return UserData{}, Problems{{Message: fmt.Sprintf("merge NodeConfigs: %v", err)}}
 	}
 	return result, nil
+}
+
+// readable returns what Parse returns beside problems.
+func readable(trees []tree, trustedCAs []byte) UserData {
+	result := UserData{TrustedCAs: trustedCAs}
+	if merged, err := merge(trees); err == nil && len(trees) > 0 {
+		if config, err := merged.typed(); err == nil {
+			result.Spec.Instance.Environment = config.Spec.Instance.Environment
+		}
+	}
+	return result
 }
 
 // add takes one part in.

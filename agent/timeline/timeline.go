@@ -54,6 +54,9 @@ func Of(status boot.Status, now time.Duration) Timeline {
 	}
 	agentStart := t.Total
 	for _, told := range status.Phases {
+		if t.Ready && told.Started != nil && *told.Started > t.Total {
+			continue // it follows, and is not on the way there
+		}
 		phase := Phase{Name: told.Name, State: told.State, Attempts: told.Attempts, Failed: told.Failed, LastError: told.LastError, Traffic: told.Traffic}
 		if told.Started != nil {
 			end := t.Total

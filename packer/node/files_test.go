@@ -60,11 +60,11 @@ func TestNothingOrdersTheAgentAgainstWhatItStarts(t *testing.T) {
 	}
 	for line := range strings.Lines(string(content)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		if (key == "Before" || key == "After" || key == "Wants" || key == "Requires") && (strings.Contains(value, "kubelet") || strings.Contains(value, "containerd")) {
+		if (key == "Before" || key == "After" || key == "Wants" || key == "Requires") && (strings.Contains(value, "kubelet") || strings.Contains(value, "containerd") || strings.Contains(value, "watch")) {
 			t.Errorf("ovenbird-agent.service says %s", strings.TrimSpace(line))
 		}
 	}
-	for _, unit := range []string{"kubelet.service", "containerd.service"} {
+	for _, unit := range []string{"kubelet.service", "containerd.service", "ovenbird-watch.service"} {
 		content, err := nodeFiles.ReadFile("files/usr/lib/systemd/system/" + unit)
 		if err != nil {
 			t.Fatal(err)

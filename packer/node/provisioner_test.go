@@ -185,6 +185,7 @@ func TestTheNodeGetsItsFiles(t *testing.T) {
 		"opt/cni/bin/bridge": 0o755, "opt/cni/bin/host-local": 0o755, "opt/cni/bin/loopback": 0o755, "opt/cni/bin/portmap": 0o755,
 		"usr/lib/systemd/system/kubelet.service": 0o644, "usr/lib/systemd/system/containerd.service": 0o644,
 		"usr/lib/systemd/system/ovenbird-agent.service":      0o644,
+		"usr/lib/systemd/system/ovenbird-watch.service":      0o644,
 		"usr/lib/systemd/system/ovenbird-imds-guard.service": 0o644, "usr/lib/ovenbird/imds-guard.nft": 0o644,
 		"usr/lib/sysctl.d/90-ovenbird-node.conf": 0o644, "usr/lib/modules-load.d/ovenbird-node.conf": 0o644,
 		"etc/ovenbird/release.json": 0o644, "etc/kubernetes/kubelet/config.json.d/": 0o755, "var/lib/kubelet/": 0o750,

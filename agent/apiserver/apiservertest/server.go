@@ -58,6 +58,8 @@ type Server struct {
 	changed  chan struct{} // closed and replaced at every change
 	requests map[string]*certificatesv1.CertificateSigningRequest
 	nodes    map[string]*corev1.Node
+	pods     map[string]*corev1.Pod // by "namespace/name"
+	budgets  map[string]string      // which budgets keep which pods, by the same
 	failures []int
 	calls    []string
 	ahead    atomic.Int64 // nanoseconds
@@ -70,6 +72,8 @@ func Start(t testing.TB) *Server {
 		changed:  make(chan struct{}),
 		requests: map[string]*certificatesv1.CertificateSigningRequest{},
 		nodes:    map[string]*corev1.Node{},
+		pods:     map[string]*corev1.Pod{},
+		budgets:  map[string]string{},
 	}
 	s.newAuthority(t)
 	pool := x509.NewCertPool()
@@ -214,6 +218,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		watchObject(s, w, r, func() *corev1.Node { return s.nodes[selected] })
 	case r.Method == http.MethodPatch && strings.HasPrefix(r.URL.Path, nodesPath):
 		s.patchNode(w, r, user)
+	case s.serveDrain(w, r, user):
 	default:
 		fail(w, http.StatusForbidden, user+" may not do that")
 	}
@@ -333,6 +338,7 @@ func fail(w http.ResponseWriter, status int, message string) {
 	reasons := map[int]metav1.StatusReason{
 		http.StatusUnauthorized: metav1.StatusReasonUnauthorized, http.StatusForbidden: metav1.StatusReasonForbidden,
 		http.StatusConflict: metav1.StatusReasonAlreadyExists, http.StatusServiceUnavailable: metav1.StatusReasonServiceUnavailable,
+		http.StatusNotFound: metav1.StatusReasonNotFound,
 	}
 	respond(w, status, metav1.Status{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},

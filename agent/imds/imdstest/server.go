@@ -57,6 +57,13 @@ func (s *Server) Unset(path string) {
 	delete(s.answers, path)
 }
 
+// Revoke makes every token that was given out a bad one.
+func (s *Server) Revoke() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.token += "-renewed"
+}
+
 // Drop closes the next n connections without an answer.
 func (s *Server) Drop(n int) {
 	s.mu.Lock()

@@ -1,0 +1,105 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ovenbird-dev/ovenbird/agent/awsquery"
+	"github.com/ovenbird-dev/ovenbird/agent/discover"
+	"github.com/ovenbird-dev/ovenbird/agent/lifecycle"
+	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+)
+
+const watchUnit = "ovenbird-watch.service"
+
+// afterwards are the phases that follow once the Node is Ready and do not delay that.
+func (n *node) afterwards() []Phase {
+	phases := []Phase{{Name: "watch", Attempt: time.Minute, Run: n.startWatch}}
+	if n.signals.Any() {
+		phases = append(phases, Phase{Name: "signals", Attempt: time.Minute, Run: func(ctx context.Context, tell func(string)) error {
+			tell("those who wait for the node")
+			return n.signals.Ready(ctx)
+		}})
+	}
+	return phases
+}
+
+// listen finds out who waits for the node.
+func (n *node) listen(ctx context.Context) error {
+	listeners, err := lifecycle.ReadListeners(ctx, func(name string) string { return n.env[name] }, n.Metadata.Tag)
+	if err != nil {
+		return err
+	}
+	service := awsquery.Service{
+		Region:      n.facts.Instance.Region,
+		Credentials: n.Metadata.Credentials(),
+		Client:      awsquery.NewClient(n.facts.UserData.TrustedCAs, n.env.proxy(), n.Traffic.AWS.Wrap),
+		Now:         n.Clock.Now,
+	}
+	cloudFormation, autoScaling := service, service
+	cloudFormation.Name, cloudFormation.Version = "cloudformation", lifecycle.CloudFormationVersion
+	cloudFormation.Endpoint = n.env.endpoint("CLOUDFORMATION", "cloudformation", service.Region)
+	autoScaling.Name, autoScaling.Version = "autoscaling", lifecycle.AutoScalingVersion
+	autoScaling.Endpoint = n.env.endpoint("AUTO_SCALING", "autoscaling", service.Region)
+	n.signals = &lifecycle.Signals{
+		Root: n.Root, Instance: n.facts.Instance.ID, Listeners: listeners,
+		CloudFormation: cloudFormation, AutoScaling: autoScaling,
+	}
+	return nil
+}
+
+// endpoint returns where the service is that the AWS SDKs call by variable.
+func (e environment) endpoint(variable, name, region string) string {
+	if endpoint := e.first("AWS_ENDPOINT_URL_"+variable, "AWS_ENDPOINT_URL"); endpoint != "" {
+		return endpoint
+	}
+	return "https://" + name + "." + region + "." + discover.DNSSuffix(region)
+}
+
+// orGiveUp returns run, after whose failures those who wait hear of it if no retry mends
+// them. The agent goes on all the same: user-data may change.
+func (n *node) orGiveUp(run func(context.Context, func(string)) error) func(context.Context, func(string)) error {
+	return func(ctx context.Context, tell func(string)) error {
+		err := run(ctx, tell)
+		var problems nodeconfig.Problems
+		if errors.As(err, &problems) {
+			n.giveUp(ctx)
+		}
+		return err
+	}
+}
+
+func (n *node) giveUp(ctx context.Context) {
+	n.facts.Environ = n.Environ // user-data may have failed before this was known
+	n.env = n.facts.environment()
+	failed := n.listen(ctx)
+	if failed == nil {
+		failed = n.signals.Failed(ctx)
+	}
+	if failed != nil {
+		n.Log.Warn("cannot tell those who wait for the node that it has failed", zap.Error(failed))
+	}
+}
+
+// startWatch leaves the watch what it needs and starts it.
+func (n *node) startWatch(ctx context.Context, tell func(string)) error {
+	file, err := lifecycle.Config{
+		Instance: n.facts.Instance.ID, Region: n.facts.Instance.Region, Node: n.facts.NodeName(),
+		Cluster: n.facts.Cluster, Identity: n.facts.kind(), STSEndpoint: n.facts.stsEndpoint(),
+		AutoScalingEndpoint: n.signals.AutoScaling.Endpoint, Listeners: n.signals.Listeners,
+	}.File()
+	if err != nil {
+		return err
+	}
+	if err := n.markStale(watchUnit, []rootfs.File{file}); err != nil {
+		return err
+	}
+	if err := n.Root.Apply(file); err != nil {
+		return err
+	}
+	return n.startUnit(watchUnit)(ctx, tell)
+}
