@@ -20,6 +20,6 @@ where the cluster signs one, configures and
 starts containerd and kubelet, and waits until the Node is Ready. It retries whatever
 fails for as long as it takes.`,
 	}
-	root.AddCommand(initCommand(), statusCommand(), timelineCommand(), doctorCommand(thisMachine), configCommand(), tokenCommand())
+	root.AddCommand(initCommand(), statusCommand(), timelineCommand(), doctorCommand(thisMachine), configCommand(), tokenCommand(), ecrCommand())
 	os.Exit(cli.Run(root))
 }
