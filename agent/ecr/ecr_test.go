@@ -167,17 +167,16 @@ func TestWhatKeepsECRFromAnsweringIsSaid(t *testing.T) {
 }
 
 func TestTheEndOfTheContextEndsTheWait(t *testing.T) {
-	a := start(t, answer{503, ""})
+	a := start(t, answer{503, "later"})
 	client := a.client()
 	client.Wait = nil
-	client.Random = func() float64 { return 1e6 }
 	ctx, cancel := context.WithCancelCause(t.Context())
-	client.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+	client.Random = func() float64 { // asked right before the wait
 		cancel(errors.New("enough"))
-		return aws.Credentials{}, errors.New("no profile")
-	})
-	if err := ecr.Provide(ctx, client, request(image), io.Discard); err == nil || !strings.Contains(err.Error(), "no profile") {
-		t.Errorf("got %v", err)
+		return 1e6
+	}
+	if err := ecr.Provide(ctx, client, request(image), io.Discard); err == nil || !strings.Contains(err.Error(), "503") || a.calls != 1 {
+		t.Errorf("got %v after %d calls", err, a.calls)
 	}
 }
 
