@@ -20,6 +20,7 @@ where the cluster signs one, configures and
 starts containerd and kubelet, and waits until the Node is Ready. It retries whatever
 fails for as long as it takes.`,
 	}
-	root.AddCommand(initCommand(), statusCommand(), timelineCommand(), metricsCommand(), doctorCommand(thisMachine), configCommand(), tokenCommand(), watchCommand())
+	root.AddCommand(initCommand(), statusCommand(), timelineCommand(), metricsCommand(), doctorCommand(thisMachine),
+		configCommand(), tokenCommand(), ecrCommand(), watchCommand())
 	os.Exit(cli.Run(root))
 }

@@ -49,36 +49,45 @@ func Files(in Input) ([]rootfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, err := userConfig(in.UserConfig)
+	user, hosts, err := userConfig(in.UserConfig)
 	if err != nil {
 		return nil, err
 	}
-	return []rootfs.File{
+	return append([]rootfs.File{
 		{Path: configPath, Data: []byte(config)},
 		{Path: userPath, Data: user},
 		{Path: baseSpecPath, Data: spec},
-	}, nil
+	}, hosts...), nil
 }
 
 // userConfig returns the user's TOML as it is, or with an empty table of runtimes: without
 // one, containerd 2 forgets three keys of the containerd 1 plugin when it migrates them
-// (discard_unpacked_layers, snapshotter, disable_snapshot_annotations).
-func userConfig(user string) ([]byte, error) {
+// (discard_unpacked_layers, snapshotter, disable_snapshot_annotations). Mirrors of
+// registries become files of their own.
+func userConfig(user string) ([]byte, []rootfs.File, error) {
 	if strings.TrimSpace(user) == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var config map[string]any
 	if err := toml.Unmarshal([]byte(user), &config); err != nil {
-		return nil, fmt.Errorf("read spec.containerd.config: %w", err)
+		return nil, nil, fmt.Errorf("read spec.containerd.config: %w", err)
+	}
+	hosts, changed, err := takeMirrors(config)
+	if err != nil {
+		return nil, nil, err
 	}
 	plugins, _ := config["plugins"].(map[string]any)
 	cri, _ := plugins["io.containerd.grpc.v1.cri"].(map[string]any)
 	table, ok := cri["containerd"].(map[string]any)
-	if !ok || table["runtimes"] != nil {
-		return []byte(user), nil
+	if ok && table["runtimes"] == nil {
+		table["runtimes"] = map[string]any{}
+		changed = true
 	}
-	table["runtimes"] = map[string]any{}
-	return toml.Marshal(config)
+	if !changed {
+		return []byte(user), hosts, nil
+	}
+	data, err := toml.Marshal(config)
+	return data, hosts, err
 }
 
 func runtimeSpec(user map[string]any) ([]byte, error) {

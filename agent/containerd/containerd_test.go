@@ -14,6 +14,19 @@ import (
 
 const pause = "localhost/ovenbird/pause:1.37.2"
 
+// mirrors is what people have for containerd 1, a login among it.
+const mirrors = `[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = ""
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]
+endpoint = ["https://z.example.com", "mirror.example.com:5000", "https://a.example.com/v2/hub"]
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."*"]
+endpoint = ["http://10.0.0.5"]
+[plugins."io.containerd.grpc.v1.cri".registry.configs."z.example.com".auth]
+password = "hunter2"
+[plugins."io.containerd.grpc.v1.cri"]
+max_container_log_line_size = 4096
+`
+
 func TestFilesAreTheGoldenOnes(t *testing.T) {
 	for name, in := range map[string]containerd.Input{
 		"plain": {PauseImage: pause},
@@ -24,6 +37,8 @@ func TestFilesAreTheGoldenOnes(t *testing.T) {
 				"rlimits": []any{map[string]any{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1024}},
 			}},
 		},
+		"mirrors": {PauseImage: pause, UserConfig: mirrors},
+		"runtime": {PauseImage: pause, UserConfig: "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata]\nruntime_type = \"io.containerd.kata.v2\"\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files, err := containerd.Files(in)
@@ -53,6 +68,7 @@ func TestContainerdReadsTheFiles(t *testing.T) {
 		"plain":                             {"", "discard_unpacked_layers = true"},
 		"a user's TOML for containerd 1":    {"[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndiscard_unpacked_layers = false\n", "discard_unpacked_layers = false"},
 		"a user's TOML for containerd 2":    {"version = 3\n[plugins.\"io.containerd.cri.v1.images\"]\ndiscard_unpacked_layers = false\n", "discard_unpacked_layers = false"},
+		"mirrors, which it would refuse":    {mirrors, "max_container_log_line_size = 4096"},
 		"a user's runtime, ours left alone": {"[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata]\nruntime_type = \"io.containerd.kata.v2\"\n", "io.containerd.kata.v2"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,11 +100,35 @@ func TestContainerdReadsTheFiles(t *testing.T) {
 			if strings.Contains(complaints.String(), "unknown key") {
 				t.Errorf("containerd does not know all of it: %s", complaints.String())
 			}
-			for _, want := range []string{test.want, "sandbox = '" + pause + "'", "SystemdCgroup = true", "base_runtime_spec = '/etc/containerd/base-runtime-spec.json'"} {
+			for _, want := range []string{test.want, "sandbox = '" + pause + "'", "SystemdCgroup = true", "base_runtime_spec = '/etc/containerd/base-runtime-spec.json'", "config_path = '/etc/containerd/certs.d:/etc/docker/certs.d'"} {
 				if !strings.Contains(string(dump), want) {
 					t.Errorf("no %s in what containerd reads:\n%s", want, dump)
 				}
 			}
 		})
+	}
+}
+
+func TestMirrorsThatCannotBeAreRefusedWithoutTheirSecrets(t *testing.T) {
+	for says, mirror := range map[string]string{
+		"is not a registry's host":           "\"../../x\"]\nendpoint = [\"https://a\"]",
+		"docker.io: want endpoint":           "\"docker.io\"]\nendpoint = \"https://a\"",
+		"docker.io: an endpoint is not of":   "\"docker.io\"]\nendpoint = [\"https://user:hunter2@a\"]",
+		"example.com: an endpoint is not of": "\"example.com\"]\nendpoint = [\"ftp://a\"]",
+	} {
+		_, err := containerd.Files(containerd.Input{PauseImage: pause, UserConfig: "[plugins.\"io.containerd.grpc.v1.cri\".registry.mirrors." + mirror + "\n"})
+		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("got %v, want %s", err, says)
+		}
+	}
+}
+
+func TestWhatContainerdTwoDoesNotTakeIsWarnedOf(t *testing.T) {
+	got := strings.Join(containerd.Warnings(mirrors), "\n")
+	if !strings.Contains(got, "registry.mirrors: ") || !strings.Contains(got, "registry.configs: ") || strings.Contains(got, "hunter2") {
+		t.Errorf("got %s", got)
+	}
+	if got := containerd.Warnings("version = 3\n"); got != nil {
+		t.Errorf("got %q", got)
 	}
 }

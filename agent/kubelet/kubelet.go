@@ -61,12 +61,12 @@ func Files(in Input) ([]rootfs.File, error) {
 			return nil, fmt.Errorf("encode the user's kubelet configuration: %w", err)
 		}
 	}
-	return []rootfs.File{
+	return append([]rootfs.File{
 		{Path: caPath, Data: in.ClusterCA},
 		{Path: configPath, Data: main},
 		{Path: userConfigPath, Data: user},
 		{Path: environment, Data: []byte("NODEADM_KUBELET_ARGS=" + quote(strings.Join(flags(in), " ")) + "\n")},
-	}, nil
+	}, providerFiles()...), nil
 }
 
 // flags returns kubelet's flags, the user's last, so that they win. The taint that comes
@@ -80,6 +80,8 @@ func flags(in Input) []string {
 	flags = append(flags,
 		"--config="+configPath,
 		"--hostname-override="+in.NodeName,
+		"--image-credential-provider-bin-dir="+providerDir,
+		"--image-credential-provider-config="+providerConfigPath,
 		"--kubeconfig="+kubeconfigPath,
 		"--node-ip="+in.NodeIP.String(),
 		// kubelet adds up all flags of this name, the last value of a key winning.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	containerdconfig "github.com/ovenbird-dev/ovenbird/agent/containerd"
 	"github.com/ovenbird-dev/ovenbird/agent/kubelet/maxpods"
 )
 
@@ -115,6 +116,9 @@ func (c *checker) containerd(containerd Containerd) {
 			where = fmt.Sprintf(" at line %d, column %d", row, column)
 		}
 		c.problem("spec.containerd.config", "not TOML%s: %s", where, strings.TrimPrefix(err.Error(), "toml: "))
+	}
+	for _, warning := range containerdconfig.Warnings(containerd.Config) {
+		c.warnings = append(c.warnings, c.part.problem("spec.containerd.config", "%s", warning))
 	}
 }
 
