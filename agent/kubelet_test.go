@@ -49,7 +49,7 @@ func TestKubeletTakesTheFiles(t *testing.T) {
 `,
 		} {
 			t.Run(version+" "+name, func(t *testing.T) {
-				plain, err := os.ReadFile("testdata/cases/plain/user-data")
+				plain, err := os.ReadFile("testdata/cases/plain/input")
 				if err != nil {
 					t.Fatal(err)
 				}
