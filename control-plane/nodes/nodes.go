@@ -49,16 +49,19 @@ func (i Instance) RoleARN() string {
 	return head + ":role/" + resource[strings.LastIndexByte(resource, '/')+1:]
 }
 
+// clusterTag names an instance's cluster where its tags are to show in its metadata: there,
+// EC2 takes no key with a slash.
+const clusterTag = "ovenbird.dev-cluster"
+
 // CheckMember says why the instance may not be a node of the cluster, or nil.
 func (i Instance) CheckMember(c registry.Cluster) error {
-	tag := "kubernetes.io/cluster/" + c.Name
-	switch {
+	switch tag := "kubernetes.io/cluster/" + c.Name; {
 	case i.State != stateRunning:
 		return fmt.Errorf("instance %s is %s, not running", i.ID, i.State)
 	case i.VPCID != c.VPCID:
 		return fmt.Errorf("instance %s is in %s, not in the cluster's %s", i.ID, i.VPCID, c.VPCID)
-	case i.Tags[tag] != "owned" && i.Tags[tag] != "shared":
-		return fmt.Errorf("instance %s lacks the tag %s with the value owned or shared", i.ID, tag)
+	case i.Tags[tag] != "owned" && i.Tags[tag] != "shared" && i.Tags[clusterTag] != c.Name:
+		return fmt.Errorf("instance %s lacks the tag %s with the value owned or shared, or %s with the value %s", i.ID, tag, clusterTag, c.Name)
 	case i.PrivateDNSName == "":
 		return fmt.Errorf("instance %s has no private DNS name", i.ID)
 	case !i.PrivateIP.IsValid():

@@ -199,6 +199,7 @@ func TestOnlyTheClustersOwnInstanceAnswersForAName(t *testing.T) {
 		{"another VPC", with(func(i *Instance) { i.VPCID = "vpc-2" }), true, "not in the cluster's"},
 		{"no tag", with(func(i *Instance) { i.Tags = nil }), true, "lacks the tag"},
 		{"another cluster's tag", with(func(i *Instance) { i.Tags = map[string]string{"kubernetes.io/cluster/pantry": "owned"} }), true, "lacks the tag"},
+		{"another cluster in the tag without a slash", with(func(i *Instance) { i.Tags = map[string]string{"ovenbird.dev-cluster": "pantry"} }), true, "lacks the tag"},
 		{"a tag of another value", with(func(i *Instance) { i.Tags["kubernetes.io/cluster/kitchen"] = "no" }), true, "lacks the tag"},
 		{"no address", with(func(i *Instance) { i.PrivateIP = netip.Addr{} }), true, "no private address"},
 		{"a role that is not admitted", with(func(*Instance) {}), false, "no access entry"},
@@ -207,6 +208,13 @@ func TestOnlyTheClustersOwnInstanceAnswersForAName(t *testing.T) {
 		if err := judge(clientSpec(t), tt.admitted, tt.holders...); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want a denial with %q", tt.name, err, tt.want)
 		}
+	}
+}
+
+func TestATagWithoutASlashNamesTheClusterToo(t *testing.T) {
+	i := instance(func(i *Instance) { i.Tags = map[string]string{"ovenbird.dev-cluster": "kitchen"} })
+	if err := judge(clientSpec(t), true, i); err != nil {
+		t.Error(err)
 	}
 }
 

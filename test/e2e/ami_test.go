@@ -65,10 +65,10 @@ func checkAMI(ctx context.Context, t *testing.T, l *lab) {
 		t.Fatal("the two signers are one")
 	}
 	refused := register(ctx, t, client, image, foreign)
-	l.run(t, 3*time.Minute, "bin/ovenbird-lab", "run-instances", "--name", l.name, "--state-dir", l.state+"/lab", "--image-id", refused)
+	l.ctl(t, 3*time.Minute, "run-instances", "--image-id", refused)
 	instance := l.newest(ctx, t, client)
 	l.awaitConsole(t, instance, "Access Denied", 3*time.Minute)
-	l.run(t, 3*time.Minute, "bin/ovenbird-lab", "terminate-instances", "--skip-os-shutdown", "--name", l.name, "--state-dir", l.state+"/lab", "--wait", instance)
+	l.ctl(t, 3*time.Minute, "terminate-instances", "--skip-os-shutdown", "--wait", instance)
 }
 
 // newSigner makes a key for Secure Boot and its certificate, name.key and name.crt in dir.

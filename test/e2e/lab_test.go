@@ -53,7 +53,7 @@ func startLab(t *testing.T, settings ...string) *lab {
 	l.up(t)
 
 	var exported map[string]string
-	out := l.run(t, 30*time.Second, "bin/ovenbird-lab", "env", "--output", "json", "--name", l.name, "--state-dir", l.state+"/lab")
+	out := l.ctl(t, 30*time.Second, "env", "--output", "json")
 	if err := json.Unmarshal([]byte(out), &exported); err != nil {
 		t.Fatalf("read the lab's environment: %v\n%s", err, out)
 	}
@@ -92,6 +92,12 @@ func (l *lab) run(t *testing.T, limit time.Duration, name string, args ...string
 		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, out, stderr)
 	}
 	return out
+}
+
+// ctl runs a command of ovenbird-lab on the lab.
+func (l *lab) ctl(t *testing.T, limit time.Duration, command string, args ...string) string {
+	t.Helper()
+	return l.run(t, limit, "bin/ovenbird-lab", append([]string{command, "--name", l.name, "--state-dir", l.state + "/lab"}, args...)...)
 }
 
 // try is run for commands that may fail.

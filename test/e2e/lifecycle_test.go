@@ -2,16 +2,20 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"path"
+	"strings"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
 )
 
 // checkSpotInterruption announces the interruption of node, which two pods of a Deployment
@@ -19,7 +23,12 @@ import (
 // budget says, none on the node in the end, and all before the instance goes.
 func checkSpotInterruption(t *testing.T, l *lab, node string) {
 	const grace = 2 * time.Minute // what EC2 gives
-	client := l.client(t)
+	config := l.restConfig(t)
+	config.Timeout = 0 // it would end the watch
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	replicas, one := int32(2), intstr.FromInt32(1)
@@ -32,7 +41,7 @@ func checkSpotInterruption(t *testing.T, l *lab, node string) {
 			Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{node},
 		}}},
 	}}}}
-	_, err := client.PolicyV1().PodDisruptionBudgets("default").Create(ctx, &policyv1.PodDisruptionBudget{
+	_, err = client.PolicyV1().PodDisruptionBudgets("default").Create(ctx, &policyv1.PodDisruptionBudget{
 		ObjectMeta: metav1.ObjectMeta{Name: "movable"},
 		Spec:       policyv1.PodDisruptionBudgetSpec{MinAvailable: &one, Selector: &metav1.LabelSelector{MatchLabels: labels}},
 	}, metav1.CreateOptions{})
@@ -90,7 +99,7 @@ func checkSpotInterruption(t *testing.T, l *lab, node string) {
 		t.Fatal(err)
 	}
 	announced := time.Now()
-	l.run(t, time.Minute, "bin/ovenbird-lab", "announce", "spot-interruption", path.Base(object.Spec.ProviderID))
+	l.ctl(t, time.Minute, "announce", "spot-interruption", path.Base(object.Spec.ProviderID))
 	await("two pods elsewhere", func() bool {
 		if len(ready) < one.IntValue() {
 			t.Errorf("%d pods are Ready, the budget says %d", len(ready), one.IntValue())
@@ -106,4 +115,34 @@ func checkSpotInterruption(t *testing.T, l *lab, node string) {
 	if !object.Spec.Unschedulable || object.Annotations["ovenbird.dev/cordoned"] == "" {
 		t.Errorf("the node is not cordoned by its agent: unschedulable %v, annotations %v", object.Spec.Unschedulable, object.Annotations)
 	}
+}
+
+// checkWarmPool starts an instance into a warm pool, follows it to where it waits, and wants
+// no Node of it until Auto Scaling takes it into service.
+func checkWarmPool(ctx context.Context, t *testing.T, l *lab) {
+	var launched []struct {
+		InstanceID       string `json:"instanceId"`
+		PrivateIPAddress string `json:"privateIpAddress"`
+	}
+	out := l.ctl(t, 2*time.Minute, "run-instances", "--user-data", l.state+"/user-data",
+		"--iam-instance-profile", "ovenbird-node", "--tag", "kubernetes.io/cluster/"+clusterName+"=owned", "--output", "json")
+	if err := json.Unmarshal([]byte(out), &launched); err != nil || len(launched) != 1 {
+		t.Fatalf("read what was launched: %v\n%s", err, out)
+	}
+	instance := launched[0]
+	state := func(state string) {
+		l.ctl(t, time.Minute, "announce", "lifecycle-state", instance.InstanceID, "--state", state)
+	}
+	state("Warmed:Running")
+	for _, done := range []string{"containerd done", "api-server done"} {
+		l.awaitConsole(t, instance.InstanceID, done, 5*time.Minute)
+	}
+
+	name := "ip-" + strings.ReplaceAll(instance.PrivateIPAddress, ".", "-") + ".us-west-2.compute.internal"
+	if _, err := l.client(t).CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the warm instance has a Node (%v)", err)
+	}
+	state("InService")
+	l.run(t, 5*time.Minute, "scripts/await-node", instance.PrivateIPAddress)
+	l.awaitConsole(t, instance.InstanceID, "warm-pool done", time.Minute)
 }

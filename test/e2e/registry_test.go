@@ -29,7 +29,7 @@ func checkRegistry(t *testing.T, l *lab, client kubernetes.Interface, node, kube
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := l.run(t, time.Minute, "bin/ovenbird-lab", "load-image", "--name", l.name, "--state-dir", l.state+"/lab", archive, "team/own:1.0")
+	out := l.ctl(t, time.Minute, "load-image", archive, "team/own:1.0")
 	const image = "registry.lab.internal/team/own:1.0"
 	if !strings.Contains(out, image) {
 		t.Fatalf("load-image prints %q, want %s", out, image)

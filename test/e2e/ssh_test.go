@@ -46,7 +46,7 @@ type sshMachine struct {
 func checkSSH(t *testing.T, l *lab, pinned map[string]string) {
 	machine := startDebian(t, l)
 	agentSocket := serveAgent(t, machine.key)
-	l.run(t, 15*time.Minute, "bin/ovenbird-lab", "exec", "--name", l.name, "--state-dir", l.state+"/lab", "--",
+	l.ctl(t, 15*time.Minute, "exec", "--",
 		"env", "SSH_AUTH_SOCK="+agentSocket, "scripts/packer", "build", "-color=false", "-var", "host="+machine.address, "packer/examples/node.pkr.hcl")
 
 	client := machine.dial(t, l)
@@ -82,7 +82,7 @@ func checkSSH(t *testing.T, l *lab, pinned map[string]string) {
 			t.Errorf("%s: `%s` says\n%s\nwant\n%s", check.name, check.command, got, check.want)
 		}
 	}
-	l.run(t, 3*time.Minute, "bin/ovenbird-lab", "terminate-instances", "--name", l.name, "--state-dir", l.state+"/lab", "--wait", machine.id)
+	l.ctl(t, 3*time.Minute, "terminate-instances", "--wait", machine.id)
 }
 
 // startDebian starts an instance of plain Debian that lacks nothing but ovenbird-node.
@@ -120,8 +120,8 @@ func startDebian(t *testing.T, l *lab) sshMachine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.run(t, 3*time.Minute, "bin/ovenbird-lab", "up", "--name", l.name, "--state-dir", l.state+"/lab", "--image", disk)
-	out := l.run(t, 3*time.Minute, "bin/ovenbird-lab", "run-instances", "--name", l.name, "--state-dir", l.state+"/lab", "--output", "json")
+	l.ctl(t, 3*time.Minute, "up", "--image", disk)
+	out := l.ctl(t, 3*time.Minute, "run-instances", "--output", "json")
 	var launched []struct {
 		ID      string `json:"instanceId"`
 		Address string `json:"privateIpAddress"`

@@ -21,8 +21,8 @@ func checkTampering(t *testing.T, l *lab) {
 	tampered := filepath.Join(t.TempDir(), "disk.raw")
 	l.run(t, time.Minute, "cp", "--sparse=always", ".ovenbird/image/disk.raw", tampered)
 	flipBit(t, tampered)
-	l.run(t, time.Minute, "bin/ovenbird-lab", "up", "--name", l.name, "--state-dir", l.state+"/lab", "--image", tampered)
-	out := l.run(t, 3*time.Minute, "bin/ovenbird-lab", "run-instances", "--name", l.name, "--state-dir", l.state+"/lab", "--output", "json")
+	l.ctl(t, time.Minute, "up", "--image", tampered)
+	out := l.ctl(t, 3*time.Minute, "run-instances", "--output", "json")
 	var launched []struct {
 		ID string `json:"instanceId"`
 	}
@@ -31,7 +31,7 @@ func checkTampering(t *testing.T, l *lab) {
 	}
 	const panicked = "Kernel panic - not syncing: dm-verity device corrupted"
 	l.awaitConsole(t, launched[0].ID, panicked, 3*time.Minute)
-	l.run(t, 3*time.Minute, "bin/ovenbird-lab", "terminate-instances", "--skip-os-shutdown", "--name", l.name, "--state-dir", l.state+"/lab", "--wait", launched[0].ID)
+	l.ctl(t, 3*time.Minute, "terminate-instances", "--skip-os-shutdown", "--wait", launched[0].ID)
 }
 
 // flipBit changes one bit of the root file system's superblock.
