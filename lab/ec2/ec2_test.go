@@ -388,6 +388,15 @@ func TestSubnetsAndVPCsAreDescribed(t *testing.T) {
 	if k := kinds.InstanceTypes[0]; *k.VCpuInfo.DefaultVCpus != 2 || *k.MemoryInfo.SizeInMiB != 4096 || *k.NetworkInfo.Ipv4AddressesPerInterface != 6 || *k.NetworkInfo.MaximumNetworkInterfaces != 3 {
 		t.Errorf("%+v", k)
 	}
+	kinds, err = client.DescribeInstanceTypes(t.Context(), &ec2.DescribeInstanceTypesInput{InstanceTypes: []types.InstanceType{"i3en.2xlarge"}})
+	if err != nil || len(kinds.InstanceTypes) != 1 {
+		t.Fatalf("%v, %v", kinds, err)
+	}
+	k := kinds.InstanceTypes[0]
+	if store := k.InstanceStorageInfo; !*k.InstanceStorageSupported || *store.TotalSizeInGB != 5000 || len(store.Disks) != 1 ||
+		*store.Disks[0].Count != 2 || *store.Disks[0].SizeInGB != 2500 || store.NvmeSupport != types.EphemeralNvmeSupportRequired {
+		t.Errorf("%+v", store)
+	}
 }
 
 func TestCallersMayDoWhatTheirPrincipalMay(t *testing.T) {

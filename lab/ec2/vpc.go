@@ -152,12 +152,36 @@ type typeItem struct {
 	Cores         int      `xml:"vCpuInfo>defaultCores"`
 	Threads       int      `xml:"vCpuInfo>defaultThreadsPerCore"`
 	MemoryMiB     int      `xml:"memoryInfo>sizeInMiB"`
+	HasStore      bool     `xml:"instanceStorageSupported"`
+	Store         *store   `xml:"instanceStorageInfo"`
 	Interfaces    int      `xml:"networkInfo>maximumNetworkInterfaces"`
 	Cards         int      `xml:"networkInfo>maximumNetworkCards"`
 	DefaultCard   int      `xml:"networkInfo>defaultNetworkCardIndex"`
 	CardList      []card   `xml:"networkInfo>networkCards>item"`
 	IPv4PerENI    int      `xml:"networkInfo>ipv4AddressesPerInterface"`
 	ENASupport    string   `xml:"networkInfo>enaSupport"`
+}
+
+// store is a type's instance store, of equal drives.
+type store struct {
+	TotalGB    int         `xml:"totalSizeInGB"`
+	Disks      []storeDisk `xml:"disks>item"`
+	NVMe       string      `xml:"nvmeSupport"`
+	Encryption string      `xml:"encryptionSupport"`
+}
+
+type storeDisk struct {
+	SizeGB int    `xml:"sizeInGB"`
+	Count  int    `xml:"count"`
+	Type   string `xml:"type"`
+}
+
+func storeOf(t fleet.Type) *store {
+	if t.Drives == 0 {
+		return nil
+	}
+	disks := []storeDisk{{SizeGB: t.DriveGB, Count: t.Drives, Type: "ssd"}}
+	return &store{TotalGB: t.Drives * t.DriveGB, Disks: disks, NVMe: "required", Encryption: "required"}
 }
 
 type card struct {
@@ -183,6 +207,7 @@ func (s Service) describeInstanceTypes(p *params) (any, error) {
 		}
 		all = append(all, typeItem{
 			Name: t.Name, Current: true, Hypervisor: "nitro", Architectures: []string{"x86_64"},
+			HasStore: t.Drives > 0, Store: storeOf(t),
 			VCPUs: t.VCPUs, Cores: t.VCPUs / 2, Threads: 2, MemoryMiB: t.MemoryMiB,
 			Interfaces: t.Interfaces, Cards: 1, CardList: []card{{Interfaces: t.Interfaces}},
 			IPv4PerENI: t.IPv4PerENI, ENASupport: "required",

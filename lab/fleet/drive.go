@@ -89,7 +89,11 @@ func (d *driver) boot(ctx context.Context, i Instance) error {
 		return err
 	}
 	if err != nil {
-		err = d.start(ctx, i)
+		// A stop takes what the instance store held; a reboot does not come by here.
+		err = vm.RemoveDrives(d.Dir.Instance(i.ID))
+		if err == nil {
+			err = d.start(ctx, i)
+		}
 	}
 	if err == nil {
 		err = d.connect(ctx, i)
@@ -139,7 +143,7 @@ func (d *driver) start(ctx context.Context, i Instance) error {
 	machine, err := power(ctx, vm.Spec{
 		Instance: i.ID, Dir: dir, Image: image, UefiData: uefiFile,
 		Volume: i.VolumeID, VolumeGiB: i.VolumeGiB,
-		Type: kind.Name, VCPUs: kind.VCPUs, MemoryMiB: kind.MemoryMiB,
+		Type: kind.Name, VCPUs: min(kind.VCPUs, mostVCPUs), MemoryMiB: min(kind.MemoryMiB, mostMemoryMiB), Drives: kind.Drives,
 		MAC: i.HardwareAddr(), Tap: i.tap(),
 	})
 	if err != nil {

@@ -7,9 +7,18 @@ type Type struct {
 	MemoryMiB  int
 	Interfaces int // network interfaces at most
 	IPv4PerENI int // addresses on each at most
+	Drives     int // instance-store drives
+	DriveGB    int // of each
 }
 
-// Types are the instance types that the lab has: those small enough for one machine.
+// The guest of a larger type gets this much of its processors and memory.
+const (
+	mostVCPUs     = 4
+	mostMemoryMiB = 16384
+)
+
+// Types are the instance types that the lab has: those small enough for one machine, and one with two
+// instance-store drives.
 func Types() []Type {
 	return []Type{
 		{Name: "t3.nano", VCPUs: 2, MemoryMiB: 512, Interfaces: 2, IPv4PerENI: 2},
@@ -22,6 +31,8 @@ func Types() []Type {
 		{Name: "c5.xlarge", VCPUs: 4, MemoryMiB: 8192, Interfaces: 4, IPv4PerENI: 15},
 		{Name: "m5.large", VCPUs: 2, MemoryMiB: 8192, Interfaces: 3, IPv4PerENI: 10},
 		{Name: "m5.xlarge", VCPUs: 4, MemoryMiB: 16384, Interfaces: 4, IPv4PerENI: 15},
+		{Name: "m6id.large", VCPUs: 2, MemoryMiB: 8192, Interfaces: 3, IPv4PerENI: 10, Drives: 1, DriveGB: 118},
+		{Name: "i3en.2xlarge", VCPUs: 8, MemoryMiB: 65536, Interfaces: 4, IPv4PerENI: 15, Drives: 2, DriveGB: 2500},
 	}
 }
 

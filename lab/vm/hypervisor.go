@@ -105,6 +105,9 @@ const unlimitedRate = 1 << 20
 
 // run starts QEMU on the files in Spec.Dir.
 func (h Hypervisor) run(ctx context.Context, spec Spec, snapshotRate int) (*Machine, error) {
+	if err := spec.makeDrives(); err != nil {
+		return nil, fmt.Errorf("make the instance-store drives of %s: %w", spec.Instance, err)
+	}
 	listener, err := listen(spec.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("make the control socket of %s: %w", spec.Instance, err)
@@ -181,7 +184,7 @@ func (h Hypervisor) makeVariables(spec Spec) error {
 
 // RemoveFiles removes what a machine leaves in dir, but for what the guest printed.
 func RemoveFiles(dir string) error {
-	return removeFiles(dir, diskFile, fetchedFile, varsFile, socketFile, statsFile, pidFile)
+	return errors.Join(RemoveDrives(dir), removeFiles(dir, diskFile, fetchedFile, varsFile, socketFile, statsFile, pidFile))
 }
 
 func removeFiles(dir string, files ...string) error {

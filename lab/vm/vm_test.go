@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,7 +25,11 @@ func TestAMachineIsDescribedToQEMUAsEC2WouldShowIt(t *testing.T) {
 		Instance: "i-0123456789abcdef0", Image: "/images/ami-1.raw", Volume: "vol-0fedcba9876543210",
 		Type: "t3.medium", VCPUs: 2, MemoryMiB: 4096, MAC: mac, Tap: "tap0",
 	}
-	for name, rate := range map[string]int{"arguments.golden": 0, "cold.golden": 5} {
+	for name, rate := range map[string]int{"arguments.golden": 0, "cold.golden": 5, "drives.golden": 0} {
+		spec.Drives = 0
+		if name == "drives.golden" {
+			spec.Drives = 2
+		}
 		got := strings.Join(spec.arguments(TCG, "/fw/CODE.fd", rate), "\n") + "\n"
 		golden := filepath.Join("testdata", name)
 		if *update {
@@ -204,6 +209,64 @@ func TestAMachineStartsAgainOnTheVolumeThatItLeft(t *testing.T) {
 			second.Kill()
 			gone(t, second)
 		})
+	}
+}
+
+func TestTheInstanceStoreOutlivesAMachineAndNoMore(t *testing.T) {
+	h, s := hypervisor(t), spec(t, longDir(t))
+	s.Drives = 2
+	drive := filepath.Join(s.Dir, driveFile(1))
+	first, err := start(t, h, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(first.Kill)
+	first.Kill()
+	gone(t, first)
+	file, err := os.OpenFile(drive, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteString("data"); err != nil {
+		t.Fatal(err)
+	}
+	_ = file.Close()
+	restart := func() string {
+		var machine *Machine
+		err := namespace.Do(fmt.Sprintf("ovenbird-vm-%d", os.Getpid()), func() (err error) {
+			machine, err = h.Restart(t.Context(), s)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		machine.Kill()
+		gone(t, machine)
+		begin := make([]byte, 4)
+		file, err := os.Open(drive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if _, err := file.Read(begin); err != nil {
+			t.Fatal(err)
+		}
+		return string(begin)
+	}
+	if got := restart(); got != "data" {
+		t.Errorf("after a reboot the drive holds %q", got)
+	}
+	if err := RemoveDrives(s.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := restart(); got != "\x00\x00\x00\x00" {
+		t.Errorf("after a stop the drive holds %q", got)
+	}
+	if err := RemoveFiles(s.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(drive); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the drive stays: %v", err)
 	}
 }
 
