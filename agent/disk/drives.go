@@ -1,10 +1,9 @@
-// Package disk decides how a node uses its instance-store drives: which drives those are,
-// and which arrays, file systems and mounts a strategy makes of them. It computes only; it
-// never opens a drive, formats or mounts.
+// Package disk lays out a node's instance-store drives, and makes swap. Drives finds them,
+// PlanFor decides which array, file systems and mounts a strategy makes of them, and only
+// Plan.Apply and Swap change the machine. A drive that holds anything is never formatted.
 package disk
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,7 +41,7 @@ func Drives(root rootfs.Root) ([]Drive, error) {
 	}
 	// A namespace, neither a partition of it nor one path to it (nvme0c0n1).
 	namespace := regexp.MustCompile(`^nvme[0-9]+n[0-9]+$`)
-	var drives []Drive
+	var found []string // "SERIAL\x00DEVICE"
 	for _, entry := range entries {
 		if !namespace.MatchString(entry.Name()) {
 			continue
@@ -56,12 +55,15 @@ func Drives(root rootfs.Root) ([]Drive, error) {
 			return nil, err
 		}
 		if strings.HasPrefix(serial, storeSerial) && model != volumeModel {
-			drives = append(drives, Drive{Device: "/dev/" + entry.Name(), Serial: serial})
+			found = append(found, serial+"\x00/dev/"+entry.Name())
 		}
 	}
-	slices.SortFunc(drives, func(a, b Drive) int {
-		return cmp.Or(cmp.Compare(a.Serial, b.Serial), cmp.Compare(a.Device, b.Device))
-	})
+	slices.Sort(found)
+	var drives []Drive
+	for _, drive := range found {
+		serial, device, _ := strings.Cut(drive, "\x00")
+		drives = append(drives, Drive{Device: device, Serial: serial})
+	}
 	return drives, nil
 }
 
