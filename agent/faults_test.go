@@ -262,7 +262,7 @@ Content-Type: application/x-pem-file
 // TestAPowerCutInAnyPhaseConverges kills the real process as soon as it says that it is in a
 // phase, and starts it again as systemd does.
 func TestAPowerCutInAnyPhaseConverges(t *testing.T) {
-	for _, phase := range []string{"metadata", "configuration", "scripts", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
+	for _, phase := range []string{"metadata", "configuration", "storage", "scripts", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
 		t.Run(phase, func(t *testing.T) {
 			t.Parallel()
 			w := faulttest.New(t)

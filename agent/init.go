@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/disk"
 	"github.com/ovenbird-dev/ovenbird/agent/doctor"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
@@ -102,6 +103,7 @@ func surroundings(kind identity.Kind) (boot.Options, error) {
 		Traffic:   meter,
 		Units:     systemd.Bus{},
 		Commands:  boot.SystemCommands{},
+		Disks:     disk.System{},
 		Clock:     boot.SystemClock{},
 		Random:    rand.Float64, //nolint:gosec // jitter is no secret
 		CPUs:      runtime.NumCPU(),

@@ -59,6 +59,9 @@ const (
 
 	Space = "See `du -xh -d 3 /var | sort -h | tail`, and give the instance a larger volume if that is what its pods need; images that nothing runs are removed by kubelet itself."
 
+	Storage = "What is not on the instance-store drives is on the root volume, which may be too small for its pods. See `lsblk`, `cat /proc/mdstat` and `swapon --show`; " +
+		"a reboot tries again, and an instance that is stopped and started gets blank drives."
+
 	NodeNotReady = "The Node says itself what it lacks: `kubectl describe node NAME`. Should it not be there at all, or not report, see `journalctl -u kubelet`."
 
 	Agent = "See `journalctl -u ovenbird-agent`."

@@ -26,6 +26,7 @@ type condition struct {
 // alert can tell a node that is well from one that nothing is known of.
 var conditions = []condition{
 	{"BootstrapScriptsFailed", "ScriptsSucceeded", "no script of user-data has failed", "ScriptFailed", Status.scriptProblem},
+	{"LocalStorageDegraded", "LocalStorageHealthy", "nothing that the NodeConfig asks of drives and swap has failed", "LocalStorageDegraded", Status.storageProblem},
 	{"NodeConfigWarnings", "NoWarnings", "nothing in user-data is without effect", "Warnings", Status.configProblem},
 }
 
@@ -39,11 +40,14 @@ func (s Status) scriptProblem() string {
 	return strings.Join(failed, "; ")
 }
 
-// configProblem leaves out what scriptProblem tells.
+// configProblem leaves out what scriptProblem and storageProblem tell.
 func (s Status) configProblem() string {
 	warnings := slices.Clone(s.Warnings)
 	for _, script := range s.Scripts {
 		warnings = slices.DeleteFunc(warnings, func(warning string) bool { return warning == script.warning() })
+	}
+	if storage := s.storageProblem(); storage != "" {
+		warnings = slices.DeleteFunc(warnings, func(warning string) bool { return warning == storage })
 	}
 	return strings.Join(warnings, "; ")
 }

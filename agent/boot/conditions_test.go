@@ -28,7 +28,7 @@ func (w *world) condition(kind corev1.NodeConditionType) corev1.NodeCondition {
 func TestANodeThatIsWellSaysSo(t *testing.T) {
 	w := newWorld(t)
 	w.mustJoin()
-	for _, kind := range []corev1.NodeConditionType{"BootstrapScriptsFailed", "NodeConfigWarnings"} {
+	for _, kind := range []corev1.NodeConditionType{"BootstrapScriptsFailed", "LocalStorageDegraded", "NodeConfigWarnings"} {
 		if got := w.condition(kind); got.Status != corev1.ConditionFalse || got.Reason == "" || got.Message == "" || got.LastTransitionTime.IsZero() || got.LastHeartbeatTime.IsZero() {
 			t.Errorf("got %+v", got)
 		}

@@ -57,7 +57,7 @@ func TestAnInstanceBecomesAReadyNode(t *testing.T) {
 		}
 	}
 	console := w.console.String()
-	for _, name := range []string{"metadata", "configuration", "scripts", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
+	for _, name := range []string{"metadata", "configuration", "storage", "scripts", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
 		if strings.Count(console, "] "+name+" done in ") != 1 {
 			t.Errorf("the console does not tell of %s once:\n%s", name, console)
 		}
@@ -317,7 +317,7 @@ func TestACertificateThatTheClusterForgotIsReplaced(t *testing.T) {
 
 // TestAKilledAgentConverges ends the agent in every phase and starts it again.
 func TestAKilledAgentConverges(t *testing.T) {
-	for _, name := range []string{"metadata", "configuration", "scripts", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
+	for _, name := range []string{"metadata", "configuration", "storage", "scripts", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			ctx, kill := context.WithCancel(t.Context())

@@ -19,6 +19,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/advice"
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
+	"github.com/ovenbird-dev/ovenbird/agent/disk"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/image"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
@@ -38,6 +39,7 @@ type Options struct {
 	Traffic  *traffic.Meter // counts what goes through Metadata already, and what Join adds
 	Units    Units
 	Commands Commands
+	Disks    disk.Machine
 	Clock    Clock
 	Random   func() float64 // in [0, 1)
 	CPUs     int
@@ -108,12 +110,14 @@ func (n *node) phases() []Phase {
 		// The service is the instance's own and comes with the network: ask often.
 		{Name: "metadata", Attempt: 15 * time.Second, Longest: time.Second, Run: n.readMetadata},
 		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 30 * time.Second, Run: n.orGiveUp(n.readConfiguration)},
+		// Before anything writes to a directory that moves onto another drive.
+		{Name: "storage", Needs: []string{"configuration"}, Attempt: storageAttempt, Run: n.prepareStorage},
 		// Beside the others, as they may take long; kubelet starts on what they leave.
-		{Name: "scripts", Needs: []string{"configuration"}, Attempt: scriptsAttempt, Run: n.runScripts},
-		{Name: "files", Needs: []string{"configuration"}, Attempt: time.Minute, Run: n.writeFiles},
+		{Name: "scripts", Needs: []string{"storage"}, Attempt: scriptsAttempt, Run: n.runScripts},
+		{Name: "files", Needs: []string{"storage"}, Attempt: time.Minute, Run: n.writeFiles},
 		// containerd and the certificate take longest, so they go side by side.
 		{Name: "containerd", Needs: []string{"files"}, Attempt: 3 * time.Minute, Run: n.startUnit(containerdUnit)},
-		{Name: "identity", Needs: []string{"configuration"}, Attempt: 3 * time.Minute, Run: n.identify},
+		{Name: "identity", Needs: []string{"storage"}, Attempt: 3 * time.Minute, Run: n.identify},
 		// kubelet's watches back off far when it starts before the API server answers.
 		{Name: "api-server", Needs: []string{"identity"}, Attempt: 30 * time.Second, Run: n.awaitAPIServer},
 		// No Node may be there for an instance that Auto Scaling keeps in reserve.

@@ -39,8 +39,10 @@ type Status struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// Scripts are those of user-data, in their order, as far as they are done.
 	Scripts []ScriptStatus `json:"scripts,omitempty"`
-	Traffic traffic.Counts `json:"traffic"` // of this run of the agent
-	Phases  []PhaseStatus  `json:"phases"`
+	// LocalStorage is nil until it is known, and when the NodeConfig asks for none.
+	LocalStorage *LocalStorageStatus `json:"localStorage,omitempty"`
+	Traffic      traffic.Counts      `json:"traffic"` // of this run of the agent
+	Phases       []PhaseStatus       `json:"phases"`
 }
 
 // warn adds a warning that is not there yet. The slice is a new one: others hold the old.

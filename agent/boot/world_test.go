@@ -144,6 +144,7 @@ type world struct {
 	server   *apiservertest.Server
 	units    *units
 	commands *commands
+	disks    *disks
 	clock    *clock
 	root     rootfs.Root
 	identity identity.Kind
@@ -163,6 +164,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, server: apiservertest.Start(t), clock: &clock{now: 5 * time.Second}, root: rootfs.Root(t.TempDir()), commands: &commands{}, stsHost: stsHost, distinct: map[string]bool{}}
+	w.disks = &disks{root: w.root}
 	w.units = &units{
 		fail:       map[string]int{},
 		containerd: func() {},
@@ -254,7 +256,7 @@ func (w *world) join(ctx context.Context) error {
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	meter := &traffic.Meter{}
 	return boot.Join(ctx, boot.Options{
-		Root: w.root, Metadata: imds.New(w.metadata.URL, meter.Metadata.Wrap), Traffic: meter, Units: w.units, Commands: w.commands, Clock: w.clock, Random: func() float64 { return 0 },
+		Root: w.root, Metadata: imds.New(w.metadata.URL, meter.Metadata.Wrap), Traffic: meter, Units: w.units, Commands: w.commands, Disks: w.disks, Clock: w.clock, Random: func() float64 { return 0 },
 		CPUs: 2, Identity: w.identity, BootID: bootID, Environ: []string{"PATH=/usr/bin", "NOTIFY_SOCKET=/run/x"}, Release: "test",
 		Log:     zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&w.journal), zap.DebugLevel)),
 		Console: &w.console, Notify: w.notify, Examine: w.examine,

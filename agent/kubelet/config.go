@@ -32,6 +32,7 @@ type config struct {
 	ContainerRuntimeEndpoint        string            `json:"containerRuntimeEndpoint"`
 	EnforceNodeAllocatable          []string          `json:"enforceNodeAllocatable"`
 	EvictionHard                    map[string]string `json:"evictionHard"`
+	FailSwapOn                      *bool             `json:"failSwapOn,omitempty"`
 	FeatureGates                    map[string]bool   `json:"featureGates,omitempty"`
 	HairpinMode                     string            `json:"hairpinMode"`
 	KubeReserved                    map[string]string `json:"kubeReserved"`
@@ -128,6 +129,15 @@ func newConfig(in Input, minor minor, maxPods int) config {
 	c.Authorization.Mode = "Webhook"
 	c.Authorization.Webhook.CacheAuthorizedTTL = duration(5 * time.Minute)
 	c.Authorization.Webhook.CacheUnauthorizedTTL = duration(30 * time.Second)
+	if WantsSwap(in.UserConfig) {
+		c.FailSwapOn = new(false)
+	}
 	c.forMinor(minor)
 	return c
+}
+
+// WantsSwap tells whether pods may swap by the user's kubelet configuration.
+func WantsSwap(userConfig map[string]any) bool {
+	swap, _ := userConfig["memorySwap"].(map[string]any)
+	return swap["swapBehavior"] == "LimitedSwap"
 }

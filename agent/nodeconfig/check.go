@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,9 +22,12 @@ const notYet = "not supported yet"
 
 // Patterns, compiled where they are used: the agent starts a little sooner.
 const (
-	clusterName  = `^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`
-	variableName = `^[A-Za-z_][A-Za-z0-9_]*$`
-	domainName   = `^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`
+	clusterName = `^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`
+	mountPath   = `^(/[A-Za-z0-9._-]+)+$`
+	// No place for a drive, and below most of them none either.
+	systemDirectory = `^/((bin|boot|dev|etc|lib|lib32|lib64|libx32|proc|run|sbin|sys|tmp|usr|var/lib/kubelet|var/lib/containerd|var/log/pods)(/.*)?|home|opt|root|srv|var|var/lib|var/log)$`
+	variableName    = `^[A-Za-z_][A-Za-z0-9_]*$`
+	domainName      = `^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$`
 )
 
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
@@ -123,17 +127,7 @@ func (c *checker) containerd(containerd Containerd) {
 }
 
 func (c *checker) instance(instance Instance) {
-	storage := instance.LocalStorage
-	switch {
-	case storage.Strategy != "" && !slices.Contains([]string{"RAID0", "RAID10", "Mount"}, storage.Strategy):
-		c.problem("spec.instance.localStorage.strategy", "%q is none of RAID0, RAID10, Mount", storage.Strategy)
-	case storage.Strategy != "":
-		c.problem("spec.instance.localStorage.strategy", notYet)
-	case storage.MountPath != "":
-		c.problem("spec.instance.localStorage.mountPath", notYet)
-	case len(storage.DisabledMounts) > 0:
-		c.problem("spec.instance.localStorage.disabledMounts", notYet)
-	}
+	c.localStorage(instance.LocalStorage)
 	if len(instance.Storage.Volumes) > 0 {
 		c.problem("spec.instance.storage.volumes", notYet)
 	}
@@ -163,6 +157,35 @@ func (c *checker) instance(instance Instance) {
 			}
 		}
 	}
+}
+
+func (c *checker) localStorage(storage LocalStorage) {
+	const field = "spec.instance.localStorage."
+	if storage.Strategy != "" && !slices.Contains([]string{"RAID0", "RAID10", "Mount"}, storage.Strategy) {
+		c.problem(field+"strategy", "%q is none of RAID0, RAID10, Mount", storage.Strategy)
+	}
+	if storage.MountPath != "" && (!matches(mountPath, storage.MountPath) || path.Clean(storage.MountPath) != storage.MountPath) {
+		c.problem(field+"mountPath", "%q is not a path such as /mnt/k8s-disks: want an absolute one of letters, digits, - _ and .", storage.MountPath)
+	} else if matches(systemDirectory, storage.MountPath) {
+		c.problem(field+"mountPath", "%s is the system's own: use a directory in /mnt or /var", storage.MountPath)
+	}
+	for i, mount := range storage.DisabledMounts {
+		if mount != "Containerd" && mount != "PodLogs" {
+			c.problem(fmt.Sprintf(field+"disabledMounts[%d]", i), "%q is none of Containerd, PodLogs", mount)
+		}
+	}
+}
+
+// incomplete is of the merged NodeConfig: what says where, without what says that.
+func (storage LocalStorage) incomplete() (problems Problems) {
+	const field, want = "spec.instance.localStorage.", "has no effect without localStorage.strategy: add RAID0, RAID10 or Mount"
+	if storage.Strategy == "" && storage.MountPath != "" {
+		problems = append(problems, Problem{Field: field + "mountPath", Message: want})
+	}
+	if storage.Strategy == "" && len(storage.DisabledMounts) > 0 {
+		problems = append(problems, Problem{Field: field + "disabledMounts", Message: want})
+	}
+	return problems
 }
 
 func (c *checker) kubelet(options Kubelet) {

@@ -279,11 +279,8 @@ func TestAMistakeIsOneLineThatNamesPartAndField(t *testing.T) {
 
 func TestWhatIsNotThereYetIsRefusedByName(t *testing.T) {
 	for field, lines := range map[string][]string{
-		"spec.cluster.enableOutpost":                {"cluster:", "  enableOutpost: true"},
-		"spec.instance.localStorage.strategy":       {"instance:", "  localStorage: {strategy: RAID0}"},
-		"spec.instance.localStorage.mountPath":      {"instance:", "  localStorage: {mountPath: /x}"},
-		"spec.instance.localStorage.disabledMounts": {"instance:", "  localStorage: {disabledMounts: [PodLogs]}"},
-		"spec.instance.storage.volumes":             {"instance:", "  storage: {volumes: [{device: /dev/x}]}"},
+		"spec.cluster.enableOutpost":    {"cluster:", "  enableOutpost: true"},
+		"spec.instance.storage.volumes": {"instance:", "  storage: {volumes: [{device: /dev/x}]}"},
 	} {
 		t.Run(field, func(t *testing.T) {
 			_, err := nodeconfig.Parse([]byte(document(lines...)))
@@ -292,6 +289,47 @@ func TestWhatIsNotThereYetIsRefusedByName(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+func TestLocalStorageIsChecked(t *testing.T) {
+	for lines, want := range map[string]string{
+		"{strategy: RAID0}":  "",
+		"{strategy: RAID10}": "",
+		"{strategy: Mount, mountPath: /mnt/k8s-disks, disabledMounts: [Containerd, PodLogs]}": "",
+		"{strategy: RAID0, mountPath: /var/data}":                                             "",
+		"{strategy: raid0}":                                    `strategy: "raid0" is none of RAID0, RAID10, Mount`,
+		"{mountPath: /mnt/x}":                                  "mountPath: has no effect without localStorage.strategy: add RAID0, RAID10 or Mount",
+		"{disabledMounts: [PodLogs]}":                          "disabledMounts: has no effect without localStorage.strategy: add RAID0, RAID10 or Mount",
+		"{strategy: RAID0, disabledMounts: [Logs]}":            `disabledMounts[0]: "Logs" is none of Containerd, PodLogs`,
+		"{strategy: RAID0, mountPath: mnt}":                    `mountPath: "mnt" is not a path such as /mnt/k8s-disks: want an absolute one of letters, digits, - _ and .`,
+		"{strategy: RAID0, mountPath: /}":                      `mountPath: "/" is not a path such as /mnt/k8s-disks: want an absolute one of letters, digits, - _ and .`,
+		"{strategy: RAID0, mountPath: /mnt/}":                  `mountPath: "/mnt/" is not a path such as /mnt/k8s-disks: want an absolute one of letters, digits, - _ and .`,
+		"{strategy: RAID0, mountPath: /mnt/../etc}":            `mountPath: "/mnt/../etc" is not a path such as /mnt/k8s-disks: want an absolute one of letters, digits, - _ and .`,
+		"{strategy: RAID0, mountPath: /var}":                   "mountPath: /var is the system's own: use a directory in /mnt or /var",
+		"{strategy: RAID0, mountPath: /usr/local}":             "mountPath: /usr/local is the system's own: use a directory in /mnt or /var",
+		"{strategy: RAID0, mountPath: /var/lib/kubelet/disks}": "mountPath: /var/lib/kubelet/disks is the system's own: use a directory in /mnt or /var",
+	} {
+		t.Run(lines, func(t *testing.T) {
+			_, err := nodeconfig.Parse([]byte(document("instance:", "  localStorage: "+lines)))
+			if want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if want := "line 5: spec.instance.localStorage." + want; err == nil || err.Error() != want {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+		})
+	}
+}
+
+func TestTheStrategyMayComeWithAnotherDocument(t *testing.T) {
+	dropIn := nodeconfig.DropIn{Path: "10-disks.yaml", Data: []byte(document("instance: {localStorage: {mountPath: /mnt/fast}}"))}
+	got, err := nodeconfig.Parse([]byte(document("instance: {localStorage: {strategy: Mount}}")), dropIn)
+	if want := "/mnt/fast"; err != nil || got.Spec.Instance.LocalStorage.MountPath != want {
+		t.Errorf("got %+v, %v", got.Spec.Instance.LocalStorage, err)
 	}
 }
 

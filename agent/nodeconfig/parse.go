@@ -96,6 +96,9 @@ func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
 	if err != nil {
 		return UserData{}, Problems{{Message: fmt.Sprintf("merge NodeConfigs: %v", err)}}
 	}
+	if problems := result.Spec.Instance.LocalStorage.incomplete(); len(problems) > 0 {
+		return UserData{}, result.Locate(problems)
+	}
 	return result, nil
 }
 

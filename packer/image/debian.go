@@ -34,7 +34,7 @@ var machinePackages = []string{
 	"systemd", "systemd-sysv", "systemd-resolved", "systemd-repart", "udev", "dbus",
 	"iproute2", "ethtool", "netbase", "ca-certificates", "chrony",
 	"nftables", "iptables", "conntrack",
-	"kmod", "mount", "util-linux", "e2fsprogs", "procps",
+	"kmod", "mount", "util-linux", "e2fsprogs", "mdadm", "procps",
 	"busybox-static",
 }
 

@@ -24,6 +24,8 @@ var maskedUnits = []string{
 	// The package manager's timers, and checks of LVM snapshots.
 	"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
 	"e2scrub_all.timer", "e2scrub_reap.service",
+	// Watching and checking arrays: a node's holds nothing that outlives the instance.
+	"mdmonitor.service", "mdmonitor-oneshot.timer", "mdcheck_start.timer", "mdcheck_continue.timer",
 	// Consoles, as nobody can log in.
 	"getty@tty1.service", "getty-static.service",
 	// Nothing waits for the network as a whole: the agent tries until it answers.

@@ -24,7 +24,7 @@ import (
 // debianPackages are what a node needs of Debian beyond a machine that boots.
 var debianPackages = []string{
 	"busybox-static", "ca-certificates", "conntrack", "dbus", "ethtool", "iproute2",
-	"iptables", "kmod", "mount", "nftables", "systemd-resolved", "util-linux",
+	"e2fsprogs", "iptables", "kmod", "mdadm", "mount", "nftables", "systemd-resolved", "util-linux",
 }
 
 // DebianPackages are what ovenbird-node installs where they are missing.

@@ -133,7 +133,7 @@ func provision(ctx context.Context, t *testing.T, m *machine) error {
 }
 
 func TestAMachineBecomesANode(t *testing.T) {
-	const check = "sh facts.sh STAGE busybox-static ca-certificates conntrack dbus ethtool iproute2 iptables kmod mount nftables systemd-resolved util-linux"
+	const check = "sh facts.sh STAGE busybox-static ca-certificates conntrack dbus ethtool iproute2 e2fsprogs iptables kmod mdadm mount nftables systemd-resolved util-linux"
 	for _, test := range []struct {
 		name, facts string
 		want        []string
