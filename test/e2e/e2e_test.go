@@ -89,6 +89,9 @@ func TestOneMachine(t *testing.T) {
 	t.Run("the root is read-only and /var has the whole volume", func(t *testing.T) { checkRoot(t, l, client, second) })
 	t.Run("a pod in a user namespace owns its files", func(t *testing.T) { checkUserNamespace(t, l, client, second) })
 	t.Run("a node that asks for another's name is refused", func(t *testing.T) { checkForeignNames(ctx, t, l, first, second) })
+	t.Run("a reboot finds the drives again and runs no script twice", func(t *testing.T) { checkReboot(ctx, t, l, client, second) })
+	t.Run("pods leave a Spot node before it goes", func(t *testing.T) { checkSpotInterruption(t, l, second) })
+	t.Run("an instance in a warm pool is no node until it is wanted", func(t *testing.T) { checkWarmPool(ctx, t, l) })
 	t.Run("a flipped bit in the root stops the boot", func(t *testing.T) { checkTampering(t, l) })
 	t.Run("a published AMI boots in Secure Boot, and not with another's keys", func(t *testing.T) { checkAMI(ctx, t, l) })
 	t.Run("a Debian machine becomes a node over SSH", func(t *testing.T) { checkSSH(t, l, pinned) })
@@ -224,11 +227,13 @@ func checkAWSCLI(t *testing.T, l *lab, kubernetes string) {
 	}
 }
 
-// startSecondNode starts another instance, with ownParts in its user-data, and waits for
-// its Node.
+// startSecondNode starts another instance and waits for its Node: a Spot instance with two
+// instance-store drives, ownParts in its user-data, and tags that it shows in its metadata.
 func startSecondNode(ctx context.Context, t *testing.T, l *lab, first string) string {
 	t.Helper()
-	l.run(t, 10*time.Minute, "env", "OVENBIRD_PARTS="+writeParts(t), "scripts/add-node", "--volume-size", strconv.Itoa(secondVolume))
+	l.run(t, 10*time.Minute, "env", "OVENBIRD_PARTS="+writeParts(t), "OVENBIRD_NODE_TAG=ovenbird.dev-cluster="+clusterName,
+		"scripts/add-node", "--volume-size", strconv.Itoa(secondVolume), "--instance-type", "i3en.2xlarge", "--spot", "terminate",
+		"--metadata-tags", "--tag", "ovenbird.dev-label:tier=gold", "--tag", "ovenbird.dev-taint:soft=yes:PreferNoSchedule")
 	nodes, err := l.client(t).CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
