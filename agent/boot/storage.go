@@ -74,6 +74,10 @@ func (n *node) prepareStorage(ctx context.Context, tell func(string)) error {
 		if err := ctx.Err(); err != nil {
 			return err // it comes again, with nothing in use yet
 		}
+		if result.Error != "" {
+			n.Log.Warn("local storage is degraded", zap.String("error", result.Error))
+			n.console(n.Clock.SinceBoot().Seconds(), "local storage is degraded: %s", result.Error)
+		}
 		var data []byte
 		if data, err = json.Marshal(result); err == nil {
 			err = n.Root.Apply(rootfs.File{Path: storageMarker, Data: data})
@@ -134,8 +138,6 @@ func (n *node) layOut(ctx context.Context, tell func(string), swap bool) *LocalS
 	}
 	if err != nil {
 		result.State, result.Error = StorageDegraded, oneLine(err.Error())
-		n.Log.Warn("local storage is degraded", zap.Error(err))
-		n.console(n.Clock.SinceBoot().Seconds(), "local storage is degraded: %s", result.Error)
 	}
 	return result
 }

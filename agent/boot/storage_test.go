@@ -104,6 +104,11 @@ func TestDrivesAndSwapAreReadyBeforeTheUnitsStart(t *testing.T) {
 		t.Errorf("kubelet would not start:\n%s", config)
 	}
 
+	var table strings.Builder
+	if err := status.Print(&table, 0); err != nil || !strings.Contains(table.String(), "local storage: ready /dev/nvme1n1 /dev/nvme2n1 /mnt/k8s-disks/0 ") {
+		t.Errorf("got %v:\n%s", err, table.String())
+	}
+
 	did := slices.Clone(w.disks.did)
 	if again := w.mustJoin(); !reflect.DeepEqual(again.LocalStorage, want) || !slices.Equal(w.disks.did, did) {
 		t.Errorf("another start of the agent did %q: %+v", w.disks.did[len(did):], again.LocalStorage)

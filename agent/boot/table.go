@@ -3,6 +3,7 @@ package boot
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -24,6 +25,9 @@ func (s Status) Print(w io.Writer, now time.Duration) error {
 		if script.ExitStatus != nil && script.Seconds != nil {
 			fmt.Fprintf(w, "script %s: exit status %d after %.1fs\n", script.Name, *script.ExitStatus, *script.Seconds)
 		}
+	}
+	if l := s.LocalStorage; l != nil {
+		fmt.Fprint(w, wrap("local storage: ", strings.Join(slices.Concat([]string{l.State}, l.Devices, l.MountPoints, []string{l.Swap}), " "), columns))
 	}
 	var rows strings.Builder
 	table := tabwriter.NewWriter(&rows, 0, 0, 2, ' ', 0)

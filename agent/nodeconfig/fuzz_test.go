@@ -40,7 +40,7 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	cases, err := filepath.Glob("../testdata/cases/*/user-data")
+	cases, err := filepath.Glob("../testdata/cases/*/input")
 	if err != nil || len(cases) == 0 {
 		f.Fatalf("no cases: %v", err)
 	}

@@ -47,6 +47,24 @@ func writeParts(t *testing.T) string {
 	return strings.Join(files, " ")
 }
 
+// onNode starts a privileged pod on a node, and returns what runs a command in the mount
+// namespace of the node's host.
+func (l *lab) onNode(t *testing.T, client kubernetes.Interface, podName, nodeName string) func(command ...string) string {
+	t.Helper()
+	pod := busybox(podName, nodeName, "sleep 3600")
+	pod.Spec.HostNetwork, pod.Spec.HostPID = true, true
+	pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(true)}
+	startPod(t, client, pod)
+	return func(command ...string) string {
+		t.Helper()
+		out, err := l.inPod(t, podName, append([]string{"nsenter", "-t", "1", "-m", "--"}, command...)...)
+		if err != nil {
+			t.Errorf("%v: %v\n%s", command, err, out)
+		}
+		return out
+	}
+}
+
 // checkUserData finds in the second node what its user-data asked for, and what its agent
 // says about itself there.
 func checkUserData(ctx context.Context, t *testing.T, l *lab, client kubernetes.Interface, name string) {
@@ -58,18 +76,7 @@ func checkUserData(ctx context.Context, t *testing.T, l *lab, client kubernetes.
 	if pods := node.Status.Capacity.Pods().Value(); pods != 31 || node.Labels["team"] != "blue" {
 		t.Errorf("the node takes %d pods and has the labels %v, want 31 and team=blue", pods, node.Labels)
 	}
-	pod := busybox("agent", name, "sleep 3600")
-	pod.Spec.HostNetwork, pod.Spec.HostPID = true, true
-	pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: new(true)}
-	startPod(t, client, pod)
-	onNode := func(command ...string) string {
-		t.Helper()
-		out, err := l.inPod(t, "agent", append([]string{"nsenter", "-t", "1", "-m", "--"}, command...)...)
-		if err != nil {
-			t.Errorf("%v: %v\n%s", command, err, out)
-		}
-		return out
-	}
+	onNode := l.onNode(t, client, "agent", name)
 	if out := onNode("/usr/bin/cat", "/var/lib/set-up"); strings.TrimSpace(out) != "inactive" {
 		t.Errorf("when the script ran, kubelet was %q", out)
 	}
