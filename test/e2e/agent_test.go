@@ -5,12 +5,19 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	toolswatch "k8s.io/client-go/tools/watch"
 )
 
 // ownParts are what the second node's user-data has besides the cluster: a NodeConfig, and
@@ -20,16 +27,22 @@ var ownParts = map[string]string{
 kind: NodeConfig
 spec:
   kubelet:
-    maxPodsExpression: max_pods * 2 - 3
+    maxPodsExpression: max_pods / 2 + 2
     flags: ["--node-labels=team=blue"]
+    config: {containerLogMaxFiles: 7}
+  containerd:
+    config: |
+      [plugins."io.containerd.grpc.v1.cri"]
+      max_container_log_line_size = 12345
   instance:
     network: {domains: [corp.example]}
 `,
 	"set-up.sh": `#!/bin/sh
 echo "from user-data"
-systemctl is-active kubelet.service >/var/lib/set-up
+systemctl is-active kubelet.service >>/var/lib/set-up
 exit 3
 `,
+	"storage.yaml": storagePart,
 }
 
 // writeParts writes ownParts and returns them as scripts/add-node takes them.
@@ -72,9 +85,25 @@ func checkUserData(ctx context.Context, t *testing.T, l *lab, client kubernetes.
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A t3.medium has three interfaces of six addresses: 17 pods.
-	if pods := node.Status.Capacity.Pods().Value(); pods != 31 || node.Labels["team"] != "blue" {
-		t.Errorf("the node takes %d pods and has the labels %v, want 31 and team=blue", pods, node.Labels)
+	// An i3en.2xlarge has four interfaces of fifteen addresses: 58 pods.
+	if pods := node.Status.Capacity.Pods().Value(); pods != 31 || node.Labels["team"] != "blue" || node.Labels["tier"] != "gold" {
+		t.Errorf("the node takes %d pods and has the labels %v, want 31, team=blue and of its tag tier=gold", pods, node.Labels)
+	}
+	if !slices.ContainsFunc(node.Spec.Taints, func(taint corev1.Taint) bool { return taint.Key == "soft" }) {
+		t.Errorf("the node has the taints %v, want that of its tag", node.Spec.Taints)
+	}
+	var totals struct{ KernelToReadySeconds float64 }
+	if err := json.Unmarshal([]byte(node.Annotations["ovenbird.dev/boot"]), &totals); err != nil || totals.KernelToReadySeconds <= 0 {
+		t.Errorf("the node says of its start %q (%v)", node.Annotations["ovenbird.dev/boot"], err)
+	}
+	for kind, want := range map[corev1.NodeConditionType]corev1.ConditionStatus{"BootstrapScriptsFailed": corev1.ConditionTrue, "NodeConfigWarnings": corev1.ConditionFalse} {
+		if !slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == kind && c.Status == want }) {
+			t.Errorf("the node has the conditions %+v, want %s to be %s", node.Status.Conditions, kind, want)
+		}
+	}
+	configz, err := client.CoreV1().RESTClient().Get().Resource("nodes").Name(name).SubResource("proxy").Suffix("configz").DoRaw(ctx)
+	if err != nil || !strings.Contains(string(configz), `"containerLogMaxFiles":7`) {
+		t.Errorf("kubelet runs with %s, %v", configz, err)
 	}
 	onNode := l.onNode(t, client, "agent", name)
 	if out := onNode("/usr/bin/cat", "/var/lib/set-up"); strings.TrimSpace(out) != "inactive" {
@@ -108,5 +137,53 @@ func checkUserData(ctx context.Context, t *testing.T, l *lab, client kubernetes.
 	}
 	if out := onNode("/usr/bin/ovenbird-agent", "timeline", "--svg"); !strings.HasPrefix(out, "<svg") && !strings.HasPrefix(out, "<?xml") || !strings.Contains(out, "kernel") {
 		t.Errorf("the drawing begins with %.200q", out)
+	}
+}
+
+// checkReboot restarts the machine of the node, which must come again as it was.
+func checkReboot(ctx context.Context, t *testing.T, l *lab, client kubernetes.Interface, name string) {
+	node, err := client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := node.Status.NodeInfo.BootID
+	// The connection may end before the answer comes.
+	out, err := l.inPod(t, "agent", "nsenter", "-t", "1", "-m", "--", "/usr/bin/systemctl", "reboot")
+	t.Logf("systemctl reboot: %q, %v", out, err)
+	awaitNode(ctx, t, client, name, func(node *corev1.Node) bool {
+		return node.Status.NodeInfo.BootID != before && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+		})
+	})
+	checkLocalStorage(ctx, t, l, client, "storage-again", name)
+	onNode := l.onNode(t, client, "agent-again", name)
+	if out := onNode("/usr/bin/cat", "/var/lib/set-up"); strings.TrimSpace(out) != "inactive" {
+		t.Errorf("the script has left %q, want one line of one run", out)
+	}
+}
+
+func awaitNode(ctx context.Context, t *testing.T, client kubernetes.Interface, name string, done func(*corev1.Node) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 6*time.Minute)
+	defer cancel()
+	selector := fields.OneTermEqualSelector("metadata.name", name).String()
+	nodes := client.CoreV1().Nodes()
+	source := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			options.FieldSelector = selector
+			return nodes.List(ctx, options)
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.FieldSelector = selector
+			return nodes.Watch(ctx, options)
+		},
+	}
+	_, err := toolswatch.UntilWithSync(ctx, source, &corev1.Node{}, nil, func(event watch.Event) (bool, error) {
+		node, ok := event.Object.(*corev1.Node)
+		return ok && done(node), nil
+	})
+	if err != nil {
+		last, _ := nodes.Get(context.Background(), name, metav1.GetOptions{})
+		t.Fatalf("Node %s is not as awaited: %v\n%+v", name, err, last.Status)
 	}
 }

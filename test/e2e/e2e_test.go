@@ -85,7 +85,13 @@ func TestOneMachine(t *testing.T) {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
+	t.Run("a pod does not reach instance metadata", func(t *testing.T) {
+		if out, err := l.inPod(t, "second", "wget", "-T", "3", "-O", "-", "http://169.254.169.254/latest/"); err == nil || strings.Contains(out, "HTTP/") {
+			t.Errorf("it got %q, %v", out, err)
+		}
+	})
 	t.Run("the second node is as its user-data says, and well", func(t *testing.T) { checkUserData(ctx, t, l, client, second) })
+	t.Run("the second node lies on its drives", func(t *testing.T) { checkLocalStorage(ctx, t, l, client, "storage", second) })
 	t.Run("the root is read-only and /var has the whole volume", func(t *testing.T) { checkRoot(t, l, client, second) })
 	t.Run("a pod in a user namespace owns its files", func(t *testing.T) { checkUserNamespace(t, l, client, second) })
 	t.Run("a node that asks for another's name is refused", func(t *testing.T) { checkForeignNames(ctx, t, l, first, second) })

@@ -3,8 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -25,21 +23,11 @@ spec:
       memorySwap: {swapBehavior: LimitedSwap}
 `
 
-// writeStoragePart writes storagePart and returns it as scripts/add-node takes it.
-func writeStoragePart(t *testing.T) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "storage.yaml")
-	if err := os.WriteFile(file, []byte(storagePart), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
 // checkLocalStorage finds the array and the swap file that storagePart asks for on a node
 // with two instance-store drives. That its pod runs says that the baked-in images are still
 // there.
-func checkLocalStorage(ctx context.Context, t *testing.T, l *lab, client kubernetes.Interface, nodeName string) {
-	onNode := l.onNode(t, client, "storage", nodeName)
+func checkLocalStorage(ctx context.Context, t *testing.T, l *lab, client kubernetes.Interface, podName, nodeName string) {
+	onNode := l.onNode(t, client, podName, nodeName)
 	mdstat := onNode("/usr/bin/cat", "/proc/mdstat")
 	// Such as: md127 : active raid0 nvme2n1[1] nvme1n1[0]
 	array := regexp.MustCompile(`(?m)^(md\d+) : active raid0 nvme\d+n1\[\d\] nvme\d+n1\[\d\]$`).FindStringSubmatch(mdstat)
