@@ -35,7 +35,8 @@ type Facts struct {
 	// Tags are those of the instance's tags that kubelet.IsNodeTag wants.
 	Tags map[string]string
 	// Interface is the name of the primary network interface, "" when nobody knows.
-	Interface    string
+	Interface string
+	// Accelerators are the machine's, with what the image has for them.
 	Accelerators containerd.Accelerators
 }
 

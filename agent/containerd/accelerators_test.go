@@ -1,6 +1,8 @@
 package containerd_test
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -65,17 +67,15 @@ func TestAcceleratorsAreAmongThePCIDevices(t *testing.T) {
 		"trn1":                                 {[]device{{"0x1d0f", "0x7164", "0x088000"}}, []containerd.Accelerator{containerd.Neuron}},
 		"inf2":                                 {[]device{{"0x1d0f", "0x7264", "0x088000"}}, []containerd.Accelerator{containerd.Neuron}},
 		"trn2":                                 {[]device{{"0x1d0f", "0x7364", "0x088000"}}, []containerd.Accelerator{containerd.Neuron}},
+		"trn3":                                 {[]device{{"0x1d0f", "0x7564", "0x088000"}}, []containerd.Accelerator{containerd.Neuron}},
 		"that number of another vendor's":      {[]device{{"0x10de", "0x7364", "0x088000"}}, nil},
 		"both, which EC2 has on no instance":   {[]device{{"0x1d0f", "0x7364", "0x088000"}, {"0x10de", "0x1eb8", "0x030200"}}, []containerd.Accelerator{containerd.Neuron, containerd.NVIDIA}},
 		"one that is being taken away is none": {[]device{{}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			devices := map[string]device{}
-			for address, d := range ordinary {
-				devices[address] = d
-			}
+			devices := maps.Clone(ordinary)
 			for i, d := range test.devices {
-				devices["0000:00:1"+string(rune('0'+i))+".0"] = d
+				devices[fmt.Sprintf("0000:00:1%d.0", i)] = d
 			}
 			got, err := containerd.FindAccelerators(machine(t, devices))
 			if err != nil || !slices.Equal(got.Kinds, test.want) {

@@ -113,6 +113,9 @@ func TestContainerdReadsTheFiles(t *testing.T) {
 			if strings.Contains(complaints.String(), "unknown key") {
 				t.Errorf("containerd does not know all of it: %s", complaints.String())
 			}
+			if got, want := strings.Count(string(dump), "SystemdCgroup = true"), strings.Count(string(dump), "BinaryName = '/usr/bin/nvidia")+1; got != want {
+				t.Errorf("%d runtimes of ours have systemd's cgroups, want %d:\n%s", got, want, dump)
+			}
 			for _, want := range []string{test.want, "sandbox = '" + pause + "'", "SystemdCgroup = true", "base_runtime_spec = '/etc/containerd/base-runtime-spec.json'", "config_path = '/etc/containerd/certs.d:/etc/docker/certs.d'"} {
 				if !strings.Contains(string(dump), want) {
 					t.Errorf("no %s in what containerd reads:\n%s", want, dump)
