@@ -19,6 +19,7 @@ import (
 //	instance.json  what --metadata takes
 //	image.json     the image's release, if not the example's
 //	drop-ins/      the image's own NodeConfigs, if any
+//	image/         more files that the image has, if any, all of them executable
 //	arguments      more arguments, one a line, if any
 //	expected/      the files of the node; besides them warnings, or error alone
 func TestInitWithARootRendersEveryCase(t *testing.T) {
@@ -65,6 +66,12 @@ func prepare(t *testing.T, dir string, root rootfs.Root) []string {
 	}
 	for _, path := range dropIns {
 		brought = append(brought, rootfs.File{Path: "/etc/ovenbird/nodeconfig.d/" + filepath.Base(path), Data: optional(t, path)})
+	}
+	if _, err := os.Stat(filepath.Join(dir, "image")); err == nil {
+		for _, file := range tree(t, filepath.Join(dir, "image")) {
+			file.Mode = 0o755
+			brought = append(brought, file)
+		}
 	}
 	if err := root.Apply(brought...); err != nil {
 		t.Fatal(err)

@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
 
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/containerd"
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/image"
@@ -29,6 +31,8 @@ type facts struct {
 	Tags map[string]string `json:"tags"`
 	// Interface is the name of the primary network interface.
 	Interface string `json:"interface"`
+	// Accelerators are the kinds of the machine's: nvidia, neuron.
+	Accelerators []string `json:"accelerators"`
 }
 
 // render writes the files of a node under root and returns their paths.
@@ -54,11 +58,16 @@ func render(root rootfs.Root, userDataPath, metadataPath string, kind identity.K
 	}
 	f.Instance, f.CPUs, f.MemoryMiB = known.Instance, known.CPUs, known.MemoryMiB
 	f.Tags, f.Interface = known.Tags, known.Interface
+	accelerators, err := containerd.ParseAccelerators(known.Accelerators)
+	if err != nil {
+		return nil, fmt.Errorf("%s: accelerators: %w", metadataPath, err)
+	}
+	f.Accelerators = containerd.AcceleratorsOf(root, accelerators)
 	for _, warning := range f.UserData.Warnings {
 		fmt.Fprintf(notes, "%s: warning: %s\n", userDataPath, warning)
 	}
 	_, warnings := kubelet.ReadTags(f.Tags)
-	for _, warning := range warnings {
+	for _, warning := range slices.Concat(warnings, f.Accelerators.Warnings()) {
 		fmt.Fprintf(notes, "%s: warning: %s\n", metadataPath, warning)
 	}
 	f.Image, err = image.Read(root)

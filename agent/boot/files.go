@@ -36,6 +36,8 @@ type Facts struct {
 	Tags map[string]string
 	// Interface is the name of the primary network interface, "" when nobody knows.
 	Interface string
+	// Accelerators are the machine's, with what the image has for them.
+	Accelerators containerd.Accelerators
 }
 
 // dropInDir holds NodeConfigs that come before user-data.
@@ -110,10 +112,11 @@ func (f Facts) configured() nodeconfig.Environment {
 	return proxy.Complete(f.UserData.Spec.Instance.Environment, proxy.Direct(f.Cluster.ServiceCIDR, f.Instance.PrivateDNSName))
 }
 
-// Warnings are of what has no effect on the node, in user-data and in tags.
+// Warnings are of what has no effect on the node, in user-data and in tags, and of devices
+// that pods cannot use.
 func (f Facts) Warnings() []string {
 	_, warnings := kubelet.ReadTags(f.Tags)
-	return slices.Concat(f.UserData.Warnings, warnings)
+	return slices.Concat(f.UserData.Warnings, warnings, f.Accelerators.Warnings())
 }
 
 // stsEndpoint returns where the verifier of the node's tokens asks. Amazon EKS takes none
@@ -159,6 +162,8 @@ func (f Facts) Files() (Files, error) {
 		PauseImage:  f.Image.PauseImage,
 		UserConfig:  spec.Containerd.Config,
 		RuntimeSpec: spec.Containerd.BaseRuntimeSpec,
+
+		Accelerators: f.Accelerators,
 	})
 	if err != nil {
 		return Files{}, err

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/agent/advice"
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
+	"github.com/ovenbird-dev/ovenbird/agent/containerd"
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/disk"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
@@ -159,6 +160,9 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 		return err
 	}
 	if n.facts.Interface, err = network.Primary(n.Root, n.facts.Instance.MAC); err != nil {
+		return err
+	}
+	if n.facts.Accelerators, err = containerd.FindAccelerators(n.Root); err != nil {
 		return err
 	}
 	n.env = n.facts.environment()

@@ -17,6 +17,7 @@ import (
 
 const (
 	configPath   = "/etc/containerd/config.toml"
+	nvidiaPath   = "/etc/containerd/conf.d/30-nvidia.toml" // before the user's, which is to win
 	userPath     = "/etc/containerd/conf.d/40-nodeadm.toml"
 	baseSpecPath = "/etc/containerd/base-runtime-spec.json"
 )
@@ -24,6 +25,8 @@ const (
 var (
 	//go:embed config.toml
 	configTemplate string
+	//go:embed nvidia.toml
+	nvidiaConfig []byte
 	// What `ctr oci spec` of containerd 2.4 prints, with the limit on open files that
 	// systemd gives services, and without what containerd sets for each container.
 	//go:embed base-runtime-spec.json
@@ -35,9 +38,12 @@ type Input struct {
 	PauseImage  string         // the sandbox image, never collected as garbage
 	UserConfig  string         // spec.containerd.config, TOML
 	RuntimeSpec map[string]any // spec.containerd.baseRuntimeSpec, merged over the default
+
+	Accelerators Accelerators
 }
 
-// Files returns containerd's files. The user's file must not exist when the user has none.
+// Files returns containerd's files. The user's file must not exist when the user has none, nor
+// NVIDIA's without devices and a runtime of NVIDIA's.
 func Files(in Input) ([]rootfs.File, error) {
 	if strings.ContainsAny(in.PauseImage, "\"\\\n") || in.PauseImage == "" {
 		return nil, fmt.Errorf("%q is not the name of a sandbox image", in.PauseImage)
@@ -53,8 +59,13 @@ func Files(in Input) ([]rootfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	nvidia := rootfs.File{Path: nvidiaPath}
+	if in.Accelerators.useNVIDIA() {
+		nvidia.Data = nvidiaConfig
+	}
 	return append([]rootfs.File{
 		{Path: configPath, Data: []byte(config)},
+		nvidia,
 		{Path: userPath, Data: user},
 		{Path: baseSpecPath, Data: spec},
 	}, hosts...), nil

@@ -38,6 +38,7 @@ func TestFilesAreTheGoldenOnes(t *testing.T) {
 			}},
 		},
 		"mirrors": {PauseImage: pause, UserConfig: mirrors},
+		"nvidia":  {PauseImage: pause, Accelerators: nvidia(t)},
 		"runtime": {PauseImage: pause, UserConfig: "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata]\nruntime_type = \"io.containerd.kata.v2\"\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -64,15 +65,27 @@ func TestContainerdReadsTheFiles(t *testing.T) {
 	if err != nil || len(binaries) == 0 {
 		t.Skip("containerd is not built: run make components")
 	}
-	for name, test := range map[string]struct{ user, want string }{
-		"plain":                             {"", "discard_unpacked_layers = true"},
-		"a user's TOML for containerd 1":    {"[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndiscard_unpacked_layers = false\n", "discard_unpacked_layers = false"},
-		"a user's TOML for containerd 2":    {"version = 3\n[plugins.\"io.containerd.cri.v1.images\"]\ndiscard_unpacked_layers = false\n", "discard_unpacked_layers = false"},
-		"mirrors, which it would refuse":    {mirrors, "max_container_log_line_size = 4096"},
-		"a user's runtime, ours left alone": {"[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata]\nruntime_type = \"io.containerd.kata.v2\"\n", "io.containerd.kata.v2"},
+	none := containerd.Accelerators{}
+	for name, test := range map[string]struct {
+		user, want   string
+		accelerators containerd.Accelerators
+	}{
+		"plain":                                                     {"", "discard_unpacked_layers = true", none},
+		"a user's TOML for containerd 1":                            {"[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndiscard_unpacked_layers = false\n", "discard_unpacked_layers = false", none},
+		"a user's TOML for containerd 2":                            {"version = 3\n[plugins.\"io.containerd.cri.v1.images\"]\ndiscard_unpacked_layers = false\n", "discard_unpacked_layers = false", none},
+		"mirrors, which it would refuse":                            {mirrors, "max_container_log_line_size = 4096", none},
+		"a user's runtime, ours left alone":                         {"[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.kata]\nruntime_type = \"io.containerd.kata.v2\"\n", "io.containerd.kata.v2", none},
+		"NVIDIA devices":                                            {"", "default_runtime_name = 'nvidia'", nvidia(t)},
+		"NVIDIA devices, and its program":                           {"", "BinaryName = '/usr/bin/nvidia-container-runtime'", nvidia(t)},
+		"NVIDIA devices, runc for those who ask":                    {"", "containerd.runtimes.runc.options]", nvidia(t)},
+		"NVIDIA devices, a user's default runtime for containerd 1": {"[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"runc\"\n", "default_runtime_name = 'runc'", nvidia(t)},
+		"NVIDIA devices, a user's default runtime for containerd 2": {"version = 3\n[plugins.\"io.containerd.cri.v1.runtime\".containerd]\ndefault_runtime_name = \"runc\"\n", "default_runtime_name = 'runc'", nvidia(t)},
+		"NVIDIA devices, a user's TOML about other things":          {"[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndiscard_unpacked_layers = false\n", "default_runtime_name = 'nvidia'", nvidia(t)},
+		"Neuron devices":                                            {"", "default_runtime_name = 'runc'", containerd.AcceleratorsOf(rootfs.Root(t.TempDir()), []containerd.Accelerator{containerd.Neuron})},
+		"NVIDIA devices, and no runtime for them":                   {"", "default_runtime_name = 'runc'", containerd.AcceleratorsOf(rootfs.Root(t.TempDir()), []containerd.Accelerator{containerd.NVIDIA})},
 	} {
 		t.Run(name, func(t *testing.T) {
-			files, err := containerd.Files(containerd.Input{PauseImage: pause, UserConfig: test.user})
+			files, err := containerd.Files(containerd.Input{PauseImage: pause, UserConfig: test.user, Accelerators: test.accelerators})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,6 +112,9 @@ func TestContainerdReadsTheFiles(t *testing.T) {
 			}
 			if strings.Contains(complaints.String(), "unknown key") {
 				t.Errorf("containerd does not know all of it: %s", complaints.String())
+			}
+			if got, want := strings.Count(string(dump), "SystemdCgroup = true"), strings.Count(string(dump), "BinaryName = '/usr/bin/nvidia")+1; got != want {
+				t.Errorf("%d runtimes of ours have systemd's cgroups, want %d:\n%s", got, want, dump)
 			}
 			for _, want := range []string{test.want, "sandbox = '" + pause + "'", "SystemdCgroup = true", "base_runtime_spec = '/etc/containerd/base-runtime-spec.json'", "config_path = '/etc/containerd/certs.d:/etc/docker/certs.d'"} {
 				if !strings.Contains(string(dump), want) {

@@ -34,13 +34,23 @@ func RegistryOf(image string) (Registry, error) {
 	if dualStack != (separator == "-") {
 		return Registry{}, fmt.Errorf("the image %q is in no private registry of Amazon ECR: dkr-ecr goes with on.aws, dkr.ecr with the other suffixes", image)
 	}
-	// The endpoints of the SDK's service/ecr.
-	service := "api.ecr"
 	if dualStack {
-		service, suffix = "ecr", "api."+strings.TrimPrefix(suffix, "on.")
+		suffix = "api." + strings.TrimPrefix(suffix, "on.")
 	}
-	if fips != "" {
-		service = "ecr-fips"
+	return Registry{Host: name, ID: match[1], Region: region, api: service(dualStack, fips != "", suffix) + "." + region + "." + suffix}, nil
+}
+
+// service returns what the API's host begins with. That and the suffixes are those of the
+// endpoint tests that AWS's SDKs have for ECR (of AmazonECREndpointProvider in the one for
+// .NET). service/ecr 1.24 of the one for Go still had api.ecr for dual-stack.
+func service(dualStack, fips bool, suffix string) string {
+	switch {
+	case fips && (suffix == "amazonaws.com" || suffix == "api.aws"):
+		return "ecr-fips"
+	case fips:
+		return "api.ecr-fips"
+	case dualStack:
+		return "ecr"
 	}
-	return Registry{Host: name, ID: match[1], Region: region, api: service + "." + region + "." + suffix}, nil
+	return "api.ecr"
 }
