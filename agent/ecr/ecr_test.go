@@ -82,8 +82,10 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) client() ecr.Client {
+	client := a.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return ecr.Client{
-		Endpoint: a.URL, Transport: a.Client().Transport,
+		Endpoint: a.URL, HTTP: client,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: "secret", SessionToken: "session"}, nil
 		}),
@@ -147,7 +149,7 @@ func TestWhatKeepsECRFromAnsweringIsSaid(t *testing.T) {
 		"throttled for long":         {answer{400, `{"__type":"ThrottlingException","message":"Rate exceeded"}`}, 4, "400 ThrottlingException: Rate exceeded"},
 		"a proxy that is in trouble": {answer{502, "<html>"}, 4, "502"},
 		"a redirect":                 {answer{307, ""}, 1, "307"},
-		"an oversized answer":        {answer{200, strings.Repeat("x", 65<<10)}, 4, "the answer is longer than 65536 bytes"},
+		"an oversized answer":        {answer{200, strings.Repeat("x", 257<<10)}, 4, "the answer is longer than 262144 bytes"},
 		"no JSON":                    {answer{200, "<html>"}, 4, "not what GetAuthorizationToken gives"},
 		"no token":                   {answer{200, "{}"}, 4, "without a token"},
 		"a token that is none":       {answer{200, `{"authorizationData":[{"authorizationToken":"c2VjcmV0"}]}`}, 4, "not the base64 of a user and a password"},
