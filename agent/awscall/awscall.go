@@ -89,14 +89,14 @@ type Request struct {
 	Body         string
 }
 
-// Call makes one call and returns the body of its answer. A refusal is an *Error; no error
-// holds anything of an answer that is none.
+// Call makes one call and returns the body of its answer. A refusal is an *Error. Other
+// errors hold nothing of the answer, which may be a secret.
 func (s Service) Call(ctx context.Context, r Request) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, fmt.Errorf("%w in %s", ErrNoAnswer, callTimeout))
 	defer cancel()
 	response, err := s.send(ctx, r)
 	if err != nil {
-		return nil, brief(ctx, err)
+		return nil, err
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
@@ -125,13 +125,17 @@ func (s Service) send(ctx context.Context, r Request) (*http.Response, error) {
 	}
 	credentials, err := s.Credentials.Retrieve(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoCredentials, err)
+		return nil, fmt.Errorf("%w: %w", ErrNoCredentials, brief(ctx, err))
 	}
 	sum := sha256.Sum256([]byte(r.Body))
 	if err := v4.NewSigner().SignHTTP(ctx, credentials, request, hex.EncodeToString(sum[:]), s.Name, s.Region, s.Now()); err != nil {
 		return nil, fmt.Errorf("sign the request: %w", err)
 	}
-	return s.Client.Do(request)
+	response, err := s.Client.Do(request)
+	if err != nil {
+		return nil, brief(ctx, err)
+	}
+	return response, nil
 }
 
 // brief returns why ctx has ended, or err without the URL.

@@ -104,7 +104,9 @@ func TestARefusalSaysWhatTheServiceSaid(t *testing.T) {
 
 func TestACallWithoutCredentialsIsNotMade(t *testing.T) {
 	s := service(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
-	s.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, io.EOF })
+	s.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return aws.Credentials{}, &url.Error{Op: "Get", URL: "http://169.254.169.254/", Err: io.EOF} // as the SDK's
+	})
 	_, err := s.Call(t.Context(), awscall.Request{Method: http.MethodGet, Path: "/"})
 	if !errors.Is(err, awscall.ErrNoCredentials) || !errors.Is(err, io.EOF) {
 		t.Errorf("got %v", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v1 "k8s.io/kubelet/pkg/apis/credentialprovider/v1"
 
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/ecr"
 )
 
@@ -82,10 +84,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) client() ecr.Client {
-	client := a.Client()
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate().Raw})
 	return ecr.Client{
-		Endpoint: a.URL, HTTP: client,
+		Endpoint: a.URL, HTTP: awscall.NewClient(authority, nil, nil),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: "secret", SessionToken: "session"}, nil
 		}),
