@@ -62,14 +62,18 @@ func (e *Error) Error() string {
 // NewClient returns an HTTP client that trusts the authorities in trustedCAs (PEM) besides
 // the system's. Proxy and wrap may be nil.
 func NewClient(trustedCAs []byte, proxy func(*http.Request) (*url.URL, error), wrap func(http.RoundTripper) http.RoundTripper) *http.Client {
-	trusted, err := x509.SystemCertPool()
-	if err != nil {
-		trusted = x509.NewCertPool() // then those given must do
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(trustedCAs) > 0 { // else the system's are read at the first call, if there is one: they take 3 MB
+		trusted, err := x509.SystemCertPool()
+		if err != nil {
+			trusted = x509.NewCertPool() // then those given must do
+		}
+		trusted.AppendCertsFromPEM(trustedCAs)
+		config.RootCAs = trusted
 	}
-	trusted.AppendCertsFromPEM(trustedCAs)
 	var transport http.RoundTripper = &http.Transport{
 		Proxy:             proxy,
-		TLSClientConfig:   &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:   config,
 		ForceAttemptHTTP2: true,
 		DisableKeepAlives: true, // calls are minutes apart
 	}
