@@ -3,15 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
 	"github.com/ovenbird-dev/ovenbird/agent/ecr"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
@@ -38,12 +37,8 @@ AWS_ENDPOINT_URL_ECR or AWS_ENDPOINT_URL if one is set, and else in the registry
 		client := ecr.Client{
 			Credentials: imds.New("", nil).Credentials(),
 			Endpoint:    cmp.Or(os.Getenv("AWS_ENDPOINT_URL_ECR"), os.Getenv("AWS_ENDPOINT_URL")),
-			// The system's authorities: those of user-data are among them by now.
-			Transport: &http.Transport{
-				Proxy:             boot.ProxyOf(os.Environ(), nil),
-				TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12},
-				DisableKeepAlives: true,
-			},
+			// The authorities of user-data are among the system's by now.
+			HTTP:   awscall.NewClient(nil, boot.ProxyOf(os.Environ(), nil), nil),
 			Random: rand.Float64,
 		}
 		return ecr.Provide(ctx, client, cmd.InOrStdin(), cmd.OutOrStdout())

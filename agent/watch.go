@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ovenbird-dev/ovenbird/agent/awsquery"
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/boot"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
@@ -49,10 +49,10 @@ runs it as ovenbird-watch.service once the Node is Ready.`,
 		}
 		watcher := &lifecycle.Watcher{
 			Root: root, Config: config, Metadata: metadata.Watch(), Connect: connector.Connect,
-			AutoScaling: awsquery.Service{
-				Name: "autoscaling", Version: lifecycle.AutoScalingVersion, Region: config.Region, Endpoint: config.AutoScalingEndpoint,
+			AutoScaling: awscall.Service{
+				Name: "autoscaling", Region: config.Region, Endpoint: config.AutoScalingEndpoint,
 				// The authorities of user-data are among the system's by now.
-				Credentials: credentials, Client: awsquery.NewClient(nil, proxy, nil), Now: clock.Now,
+				Credentials: credentials, Client: awscall.NewClient(nil, proxy, nil), Now: clock.Now,
 			},
 			Clock: clock, Random: rand.Float64, Log: logger, //nolint:gosec // jitter is no secret
 		}

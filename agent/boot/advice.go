@@ -9,12 +9,11 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/aws/smithy-go"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/ovenbird-dev/ovenbird/agent/advice"
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
-	"github.com/ovenbird-dev/ovenbird/agent/discover"
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 )
 
 // advised is an error of which is known, where it comes from, what to do about it.
@@ -61,11 +60,11 @@ func advise(phase string, err error) string {
 
 // adviseOnEKS is about err of DescribeCluster.
 func adviseOnEKS(err error) string {
-	var api smithy.APIError
+	var refused *awscall.Error
 	var certificate *tls.CertificateVerificationError
 	switch {
-	case errors.As(err, &api):
-		switch api.ErrorCode() {
+	case errors.As(err, &refused):
+		switch refused.Code {
 		case "AccessDeniedException":
 			return advice.DescribeDenied
 		case "ResourceNotFoundException":
@@ -74,12 +73,12 @@ func adviseOnEKS(err error) string {
 			return advice.Clock
 		}
 		return advice.EKSTrouble
+	case errors.Is(err, awscall.ErrNoCredentials):
+		return advice.Credentials
 	case errors.As(err, &certificate):
 		return advice.DescribeTLS
-	case isUnreachable(err), errors.Is(err, discover.ErrNoAnswer):
+	case isUnreachable(err), errors.Is(err, awscall.ErrNoAnswer):
 		return advice.DescribeUnreachable
-	case strings.Contains(err.Error(), "credentials"): // the SDK has no type for it
-		return advice.Credentials
 	}
 	return advice.ClusterState
 }

@@ -49,22 +49,16 @@ func (e environment) first(names ...string) string {
 	return ""
 }
 
-// stsEndpoint returns where the token's verifier should ask, by the variables that the AWS
-// SDKs read.
-func (e environment) stsEndpoint(region string) string {
-	if endpoint := e.first("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"); endpoint != "" {
+// endpoint returns where the service is that the AWS SDKs call by variable.
+func (e environment) endpoint(variable, name, region string) string {
+	if endpoint := e.first("AWS_ENDPOINT_URL_"+variable, "AWS_ENDPOINT_URL"); endpoint != "" {
 		return endpoint
 	}
-	return "https://sts." + region + "." + discover.DNSSuffix(region) + "/"
+	return "https://" + name + "." + region + "." + discover.DNSSuffix(region) + "/"
 }
 
-// eksEndpoint returns where the EKS API is, by the same variables.
-func (e environment) eksEndpoint(region string) string {
-	if endpoint := e.first("AWS_ENDPOINT_URL_EKS", "AWS_ENDPOINT_URL"); endpoint != "" {
-		return endpoint
-	}
-	return "https://eks." + region + "." + discover.DNSSuffix(region)
-}
+// stsEndpoint returns where the token's verifier should ask.
+func (e environment) stsEndpoint(region string) string { return e.endpoint("STS", "sts", region) }
 
 // STSEndpoint returns where a token made with this environment should be verified.
 func STSEndpoint(environ []string, region string) string {

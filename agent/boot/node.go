@@ -187,20 +187,11 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 
 // discover finds the cluster, with as few AWS calls as the NodeConfig allows.
 func (n *node) discover(ctx context.Context, tell func(string)) (discover.Cluster, error) {
-	region := n.facts.Instance.Region
-	eks := discover.EKS{
-		Region:      region,
-		Endpoint:    n.env.eksEndpoint(region),
-		Credentials: n.Metadata.Credentials(),
-		TrustedCAs:  n.facts.UserData.TrustedCAs,
-		Proxy:       n.env.proxy(),
-		Wrap:        n.Traffic.AWS.Wrap,
-	}
 	cluster, err := discover.Sources{
 		Tag: n.Metadata.Tag,
 		Describe: func(ctx context.Context, name string) (nodeconfig.Cluster, error) {
 			tell("EKS about cluster " + name)
-			described, err := eks.Describe(ctx, name)
+			described, err := discover.Describe(ctx, n.service("EKS", "eks"), name)
 			if err != nil {
 				return described, withAdvice(err, adviseOnEKS(err))
 			}

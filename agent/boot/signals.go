@@ -7,8 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/ovenbird-dev/ovenbird/agent/awsquery"
-	"github.com/ovenbird-dev/ovenbird/agent/discover"
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/lifecycle"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
@@ -34,30 +33,22 @@ func (n *node) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	service := awsquery.Service{
-		Region:      n.facts.Instance.Region,
-		Credentials: n.Metadata.Credentials(),
-		Client:      awsquery.NewClient(n.facts.UserData.TrustedCAs, n.env.proxy(), n.Traffic.AWS.Wrap),
-		Now:         n.Clock.Now,
-	}
-	cloudFormation, autoScaling := service, service
-	cloudFormation.Name, cloudFormation.Version = "cloudformation", lifecycle.CloudFormationVersion
-	cloudFormation.Endpoint = n.env.endpoint("CLOUDFORMATION", "cloudformation", service.Region)
-	autoScaling.Name, autoScaling.Version = "autoscaling", lifecycle.AutoScalingVersion
-	autoScaling.Endpoint = n.env.endpoint("AUTO_SCALING", "autoscaling", service.Region)
 	n.signals = &lifecycle.Signals{
 		Root: n.Root, Instance: n.facts.Instance.ID, Listeners: listeners,
-		CloudFormation: cloudFormation, AutoScaling: autoScaling,
+		CloudFormation: n.service("CLOUDFORMATION", "cloudformation"), AutoScaling: n.service("AUTO_SCALING", "autoscaling"),
 	}
 	return nil
 }
 
-// endpoint returns where the service is that the AWS SDKs call by variable.
-func (e environment) endpoint(variable, name, region string) string {
-	if endpoint := e.first("AWS_ENDPOINT_URL_"+variable, "AWS_ENDPOINT_URL"); endpoint != "" {
-		return endpoint
+// service returns the service of the node's region that the AWS SDKs call by variable.
+func (n *node) service(variable, name string) awscall.Service {
+	region := n.facts.Instance.Region
+	return awscall.Service{
+		Name: name, Region: region, Endpoint: n.env.endpoint(variable, name, region),
+		Credentials: n.Metadata.Credentials(),
+		Client:      awscall.NewClient(n.facts.UserData.TrustedCAs, n.env.proxy(), n.Traffic.AWS.Wrap),
+		Now:         n.Clock.Now,
 	}
-	return "https://" + name + "." + region + "." + discover.DNSSuffix(region)
 }
 
 // orGiveUp returns run, after whose failures those who wait hear of it if no retry mends

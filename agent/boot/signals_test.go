@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ovenbird-dev/ovenbird/agent/awsquery/awsquerytest"
+	"github.com/ovenbird-dev/ovenbird/agent/awscall/awsquerytest"
 	"github.com/ovenbird-dev/ovenbird/agent/lifecycle"
 )
 

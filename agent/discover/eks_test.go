@@ -11,15 +11,16 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/discover/ekstest"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 )
 
 // api is how to call server.
-func api(server *ekstest.Server) discover.EKS {
-	return discover.EKS{
-		Region: "us-west-2", Endpoint: server.URL, TrustedCAs: server.CA,
+func api(server *ekstest.Server) awscall.Service {
+	return awscall.Service{
+		Name: "eks", Region: "us-west-2", Endpoint: server.URL, Client: awscall.NewClient(server.CA, nil, nil), Now: time.Now,
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: "secret", SessionToken: "session"}, nil
 		}),
@@ -61,8 +62,10 @@ func TestNoMoreAWSCallsAreMadeThanTheNodeConfigLeavesNecessary(t *testing.T) {
 			}
 			server := ekstest.Start(t, ekstest.Cluster(test.status, "https://ABC.gr7.us-west-2.eks.amazonaws.com", authority, test.net))
 			got, err := discover.Sources{
-				Tag:      func(_ context.Context, key string) (string, error) { return test.tags[key], nil },
-				Describe: api(server).Describe,
+				Tag: func(_ context.Context, key string) (string, error) { return test.tags[key], nil },
+				Describe: func(ctx context.Context, name string) (nodeconfig.Cluster, error) {
+					return discover.Describe(ctx, api(server), name)
+				},
 			}.Cluster(t.Context(), test.config)
 			calls := server.Calls()
 			if len(calls) != test.calls {
@@ -105,12 +108,12 @@ func TestWhatKeepsEKSFromAnsweringIsSaidInOneCall(t *testing.T) {
 			says: "404 ResourceNotFoundException: No cluster found for name: demo. (is there a cluster demo in this account and region?)"},
 		"a redirect":          {answer: ekstest.Answer{Status: 302}, says: "302"},
 		"an oversized answer": {answer: ekstest.Answer{Status: 200, Body: `{"cluster":{"name":"` + strings.Repeat("x", 300<<10) + `"}}`}, says: "the answer is longer than 262144 bytes"},
-		"no JSON":             {answer: ekstest.Answer{Status: 200, Body: "<html>"}, says: "deserialization failed"},
+		"no JSON":             {answer: ekstest.Answer{Status: 200, Body: "<html>"}, says: "not what DescribeCluster gives"},
 		"no cluster in it":    {answer: ekstest.Answer{Status: 200, Body: "{}"}, says: "it answered without one"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := ekstest.Start(t, test.answer)
-			_, err := api(server).Describe(t.Context(), "demo")
+			_, err := discover.Describe(t.Context(), api(server), "demo")
 			if err == nil || !strings.HasPrefix(err.Error(), "ask EKS about cluster demo: ") || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("got %v, want %s", err, test.says)
 			}
@@ -124,12 +127,12 @@ func TestWhatKeepsEKSFromAnsweringIsSaidInOneCall(t *testing.T) {
 func TestAnUntrustedEndpointIsNotAsked(t *testing.T) {
 	server := ekstest.Start(t, ekstest.Answer{Status: 200})
 	eks := api(server)
-	eks.TrustedCAs = authority(t)
-	if _, err := eks.Describe(t.Context(), "demo"); err == nil || !strings.Contains(err.Error(), "failed to verify certificate") {
+	eks.Client = awscall.NewClient(authority(t), nil, nil)
+	if _, err := discover.Describe(t.Context(), eks, "demo"); err == nil || !strings.Contains(err.Error(), "failed to verify certificate") {
 		t.Errorf("got %v", err)
 	}
 	eks.Endpoint = "http://127.0.0.1:1"
-	if _, err := eks.Describe(t.Context(), "demo"); err == nil || !strings.Contains(err.Error(), "is not of the form https://host") {
+	if _, err := discover.Describe(t.Context(), eks, "demo"); err == nil || !strings.Contains(err.Error(), "is not of the form https://host") {
 		t.Errorf("got %v", err)
 	}
 	if calls := server.Calls(); len(calls) != 0 {
@@ -143,7 +146,7 @@ func TestASlowEndpointIsGivenUpWithTheCallersReason(t *testing.T) {
 	t.Cleanup(func() { close(never) })
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("still nothing"))
 	defer cancel()
-	if _, err := eks.Describe(ctx, "demo"); err == nil || err.Error() != "ask EKS about cluster demo: still nothing" {
+	if _, err := discover.Describe(ctx, eks, "demo"); err == nil || err.Error() != "ask EKS about cluster demo: still nothing" {
 		t.Errorf("got %v", err)
 	}
 }

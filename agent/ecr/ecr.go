@@ -4,34 +4,28 @@
 package ecr
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 )
 
 const (
-	// attempts and callTimeout end before kubelet's patience does, a minute
-	// (pluginExecTimeout of its credential provider).
-	attempts    = 4
-	callTimeout = 10 * time.Second
+	// attempts end before kubelet's patience does, a minute (pluginExecTimeout of its
+	// credential provider): a call ends after 10 seconds.
+	attempts = 4
 	// firstWait is the longest wait before the second attempt. It doubles.
 	firstWait = 500 * time.Millisecond
-	// maxAnswer is far more than a token is long, about 3 KiB, in bytes.
-	maxAnswer = 64 << 10
 
 	operation = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"
 )
@@ -40,7 +34,7 @@ const (
 type Client struct {
 	Credentials aws.CredentialsProvider
 	Endpoint    string                                     // "https://host[:port]"; empty: that of the registry
-	Transport   http.RoundTripper                          // trusts who should be trusted, and knows the proxy
+	HTTP        *http.Client                               // trusts who should be trusted, and knows the proxy
 	Random      func() float64                             // in [0, 1), for the wait before another attempt
 	Wait        func(context.Context, time.Duration) error // nil: by the clock
 }
@@ -53,14 +47,11 @@ type Login struct {
 
 // Login asks for credentials of the registry, again when ECR is busy or out of reach.
 func (c Client) Login(ctx context.Context, registry Registry) (Login, error) {
-	endpoint := c.Endpoint
-	if endpoint == "" {
-		endpoint = "https://" + registry.api
+	service := awscall.Service{
+		Name: "ecr", Region: registry.Region, Endpoint: cmp.Or(c.Endpoint, "https://"+registry.api),
+		Credentials: c.Credentials, Client: c.HTTP, Now: time.Now,
 	}
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return Login{}, fmt.Errorf("ask ECR: the endpoint %q is not of the form https://host", endpoint)
-	}
+	var err error
 	for attempt := range attempts {
 		if attempt > 0 {
 			// Full jitter: a thousand nodes that were turned away come back apart.
@@ -70,15 +61,15 @@ func (c Client) Login(ctx context.Context, registry Registry) (Login, error) {
 			}
 		}
 		var login Login
-		if login, err = c.ask(ctx, u, registry); err == nil {
+		if login, err = ask(ctx, service, registry); err == nil {
 			return login, nil
 		}
-		var refusal *refusal
-		if errors.As(err, &refusal) && !refusal.passes() || ctx.Err() != nil {
+		var refused *awscall.Error
+		if errors.As(err, &refused) && !passes(refused) || ctx.Err() != nil {
 			break
 		}
 	}
-	return Login{}, fmt.Errorf("ask ECR at %s about registry %s: %w", u.Host, registry.Host, err)
+	return Login{}, fmt.Errorf("ask ECR at %s about registry %s: %w", service.Endpoint, registry.Host, explain(err))
 }
 
 func (c Client) wait(ctx context.Context, d time.Duration) error {
@@ -96,58 +87,19 @@ func (c Client) wait(ctx context.Context, d time.Duration) error {
 }
 
 // ask makes one call.
-func (c Client) ask(ctx context.Context, endpoint *url.URL, registry Registry) (Login, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, fmt.Errorf("no answer in %s", callTimeout))
-	defer cancel()
+func ask(ctx context.Context, service awscall.Service, registry Registry) (Login, error) {
 	body, err := json.Marshal(map[string][]string{"registryIds": {registry.ID}})
 	if err != nil {
 		return Login{}, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint.JoinPath("/").String(), bytes.NewReader(body))
+	answer, err := service.Call(ctx, awscall.Request{
+		Method: http.MethodPost, Path: "/", Body: string(body),
+		Header: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": operation},
+	})
 	if err != nil {
 		return Login{}, err
 	}
-	request.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	request.Header.Set("X-Amz-Target", operation)
-	credentials, err := c.Credentials.Retrieve(ctx)
-	if err != nil {
-		return Login{}, fmt.Errorf("get the credentials of the instance's role (has the instance a profile?): %w", err)
-	}
-	hash := sha256.Sum256(body)
-	if err := v4.NewSigner().SignHTTP(ctx, credentials, request, hex.EncodeToString(hash[:]), "ecr", registry.Region, time.Now()); err != nil {
-		return Login{}, fmt.Errorf("sign the request: %w", err)
-	}
-	client := http.Client{
-		Transport:     c.Transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return Login{}, brief(ctx, err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
-	if err != nil {
-		return Login{}, brief(ctx, err)
-	}
-	if len(answer) > maxAnswer {
-		return Login{}, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
-	}
-	if response.StatusCode != http.StatusOK {
-		return Login{}, refused(response.StatusCode, answer)
-	}
 	return loginOf(answer)
-}
-
-func brief(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	var request *url.Error
-	if errors.As(err, &request) {
-		return request.Err
-	}
-	return err
 }
 
 // loginOf reads an answer of GetAuthorizationToken. Its errors hold nothing of the token.
@@ -177,41 +129,26 @@ func loginOf(answer []byte) (Login, error) {
 	return login, nil
 }
 
-// refusal is an answer that is an error.
-type refusal struct {
-	status        int
-	code, message string
-}
-
-func refused(status int, answer []byte) error {
-	var said struct {
-		Type    string `json:"__type"`
-		Message string `json:"message"` // "Message" in some, which encoding/json takes too
+// explain adds to a refusal what to do about it.
+func explain(err error) error {
+	var refused *awscall.Error
+	if !errors.As(err, &refused) {
+		return err
 	}
-	_ = json.Unmarshal(answer, &said) // a proxy in between says what it likes
-	_, code, found := strings.Cut(said.Type, "#")
-	if !found {
-		code = said.Type
-	}
-	return &refusal{status, code, said.Message}
-}
-
-func (r *refusal) Error() string {
-	said := strings.TrimSuffix(fmt.Sprintf("%d %s: %s", r.status, r.code, r.message), " : ")
-	switch r.code {
+	switch refused.Code {
 	case "AccessDeniedException":
-		return said + " (allow the instance's role ecr:GetAuthorizationToken; the managed policy AmazonEC2ContainerRegistryPullOnly does)"
+		return fmt.Errorf("%w (allow the instance's role ecr:GetAuthorizationToken; the managed policy AmazonEC2ContainerRegistryPullOnly does)", err)
 	case "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException":
-		return said + " (compare the clock; the endpoint does not know the credentials of the instance's role)"
+		return fmt.Errorf("%w (compare the clock; the endpoint does not know the credentials of the instance's role)", err)
 	}
-	return said
+	return err
 }
 
 // passes reports whether another attempt may fare better.
-func (r *refusal) passes() bool {
-	switch r.code {
+func passes(refused *awscall.Error) bool {
+	switch refused.Code {
 	case "ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException", "ServerException":
 		return true
 	}
-	return r.status == http.StatusTooManyRequests || r.status >= 500
+	return refused.Status == http.StatusTooManyRequests || refused.Status >= 500
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v1 "k8s.io/kubelet/pkg/apis/credentialprovider/v1"
 
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/ecr"
 )
 
@@ -82,8 +84,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) client() ecr.Client {
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate().Raw})
 	return ecr.Client{
-		Endpoint: a.URL, Transport: a.Client().Transport,
+		Endpoint: a.URL, HTTP: awscall.NewClient(authority, nil, nil),
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "ASIAEXAMPLE", SecretAccessKey: "secret", SessionToken: "session"}, nil
 		}),
@@ -147,7 +150,7 @@ func TestWhatKeepsECRFromAnsweringIsSaid(t *testing.T) {
 		"throttled for long":         {answer{400, `{"__type":"ThrottlingException","message":"Rate exceeded"}`}, 4, "400 ThrottlingException: Rate exceeded"},
 		"a proxy that is in trouble": {answer{502, "<html>"}, 4, "502"},
 		"a redirect":                 {answer{307, ""}, 1, "307"},
-		"an oversized answer":        {answer{200, strings.Repeat("x", 65<<10)}, 4, "the answer is longer than 65536 bytes"},
+		"an oversized answer":        {answer{200, strings.Repeat("x", 257<<10)}, 4, "the answer is longer than 262144 bytes"},
 		"no JSON":                    {answer{200, "<html>"}, 4, "not what GetAuthorizationToken gives"},
 		"no token":                   {answer{200, "{}"}, 4, "without a token"},
 		"a token that is none":       {answer{200, `{"authorizationData":[{"authorizationToken":"c2VjcmV0"}]}`}, 4, "not the base64 of a user and a password"},

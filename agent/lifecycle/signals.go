@@ -8,14 +8,14 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/ovenbird-dev/ovenbird/agent/awsquery"
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 )
 
 // Versions of the two APIs.
 const (
-	CloudFormationVersion = "2010-05-15"
-	AutoScalingVersion    = "2011-01-01"
+	cloudFormationVersion = "2010-05-15"
+	autoScalingVersion    = "2011-01-01"
 )
 
 // sentPath is where the agent keeps what it has told whom, across starts of the machine.
@@ -33,8 +33,8 @@ type Signals struct {
 	Root           rootfs.Root
 	Instance       string
 	Listeners      Listeners
-	CloudFormation awsquery.Service
-	AutoScaling    awsquery.Service
+	CloudFormation awscall.Service
+	AutoScaling    awscall.Service
 
 	mu sync.Mutex
 }
@@ -60,7 +60,7 @@ func (s *Signals) stack(ctx context.Context, status string) error {
 		return nil
 	}
 	return s.once(func(told *sent) *string { return &told.Stack }, status, func() error {
-		return nobodyWaits(s.CloudFormation.Call(ctx, "SignalResource", url.Values{
+		return nobodyWaits(s.CloudFormation.Query(ctx, cloudFormationVersion, "SignalResource", url.Values{
 			"StackName": {s.Listeners.Stack}, "LogicalResourceId": {s.Listeners.Resource}, "UniqueId": {s.Instance}, "Status": {status},
 		}))
 	})
@@ -71,7 +71,7 @@ func (s *Signals) hook(ctx context.Context, result, destination string) error {
 		return nil
 	}
 	return s.once(func(told *sent) *string { return &told.Hook }, destination, func() error {
-		return nobodyWaits(s.AutoScaling.Call(ctx, "CompleteLifecycleAction", hookOf(s.Listeners.Group, s.Listeners.LaunchHook, s.Instance, result)))
+		return nobodyWaits(s.AutoScaling.Query(ctx, autoScalingVersion, "CompleteLifecycleAction", hookOf(s.Listeners.Group, s.Listeners.LaunchHook, s.Instance, result)))
 	})
 }
 
@@ -127,7 +127,7 @@ func forgetHook(root rootfs.Root) error {
 // nobodyWaits drops the refusals that say that the answer was given, or came too late:
 // another try would hear the same.
 func nobodyWaits(err error) error {
-	var refused *awsquery.Error
+	var refused *awscall.Error
 	if !errors.As(err, &refused) || refused.Code != "ValidationError" {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
-	"github.com/ovenbird-dev/ovenbird/agent/awsquery"
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 )
@@ -45,7 +45,7 @@ type Watcher struct {
 	// Connect returns a client of the API server as the node. It is called each round: the
 	// certificate may be a new one.
 	Connect     func() (*apiserver.Client, error)
-	AutoScaling awsquery.Service
+	AutoScaling awscall.Service
 	Clock       Clock
 	Random      func() float64 // in [0, 1)
 	Log         *zap.Logger
@@ -251,7 +251,7 @@ func (w *Watcher) tell(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	if w.state.Drained {
-		err := nobodyWaits(w.AutoScaling.Call(ctx, "CompleteLifecycleAction",
+		err := nobodyWaits(w.AutoScaling.Query(ctx, autoScalingVersion, "CompleteLifecycleAction",
 			hookOf(listeners.Group, listeners.TerminationHook, w.Config.Instance, "CONTINUE")))
 		if err != nil {
 			return fmt.Errorf("end the termination hook: %w", err)
@@ -262,7 +262,7 @@ func (w *Watcher) tell(ctx context.Context, now time.Time) error {
 	if now.Sub(w.state.Heartbeat) < heartbeat {
 		return nil
 	}
-	err := nobodyWaits(w.AutoScaling.Call(ctx, "RecordLifecycleActionHeartbeat",
+	err := nobodyWaits(w.AutoScaling.Query(ctx, autoScalingVersion, "RecordLifecycleActionHeartbeat",
 		hookOf(listeners.Group, listeners.TerminationHook, w.Config.Instance, "")))
 	if err != nil {
 		return fmt.Errorf("prolong the termination hook: %w", err)

@@ -16,8 +16,8 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver/apiservertest"
-	"github.com/ovenbird-dev/ovenbird/agent/awsquery"
-	"github.com/ovenbird-dev/ovenbird/agent/awsquery/awsquerytest"
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
+	"github.com/ovenbird-dev/ovenbird/agent/awscall/awsquerytest"
 	"github.com/ovenbird-dev/ovenbird/agent/imds"
 	"github.com/ovenbird-dev/ovenbird/agent/imds/imdstest"
 	"github.com/ovenbird-dev/ovenbird/agent/lifecycle"
@@ -115,8 +115,8 @@ func (w *world) watch(done func() bool) {
 			Group: "workers", TerminationHook: "drain", Drain: 5 * time.Minute,
 		}},
 		Connect: func() (*apiserver.Client, error) { return client, nil },
-		AutoScaling: awsquery.Service{
-			Name: "autoscaling", Version: lifecycle.AutoScalingVersion, Region: "us-west-2", Endpoint: w.aws.URL,
+		AutoScaling: awscall.Service{
+			Name: "autoscaling", Region: "us-west-2", Endpoint: w.aws.URL,
 			Credentials: credentials, Client: w.aws.Client, Now: time.Now,
 		},
 		Clock: w, Random: func() float64 { return 0.5 }, Log: zap.NewNop(),

@@ -32,6 +32,7 @@ var entails = map[string][]string{
 	"ec2.RegisterImageInput.TagSpecifications": {"ec2:CreateTags"},
 	"ec2.CopyImageInput.TagSpecifications":     {"ec2:CreateTags"},
 	"internal/ststoken.Signer.Token":           {"sts:GetCallerIdentity"},
+	"agent/discover.Describe":                  {"eks:DescribeCluster"},
 	"agent/ecr.Client.Login":                   {"ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"},
 	"--tag-specifications":                     {"ec2:CreateTags"},
 	"--iam-instance-profile":                   {"iam:PassRole"},
