@@ -108,7 +108,13 @@ func TestTheNodeCarriesTheFiguresOfItsStart(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &got); err != nil {
 		t.Fatalf("%v in %q", err, text)
 	}
-	if got.Agent != "test" || got.KernelToReady != *status.Ready || len(got.Phases) != len(status.Phases) || got.Phases["kubelet"] <= 0 || got.AWSCalls != 0 {
+	before := 0 // others follow
+	for _, phase := range status.Phases {
+		if *phase.Finished <= *status.Ready {
+			before++
+		}
+	}
+	if got.Agent != "test" || got.KernelToReady != *status.Ready || len(got.Phases) != before || got.Phases["kubelet"] <= 0 || got.AWSCalls != 0 {
 		t.Errorf("got %s", text)
 	}
 	if len(got.Attempts) != 1 || got.Attempts["containerd"] != 3 {
