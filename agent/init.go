@@ -101,7 +101,7 @@ func surroundings(kind identity.Kind) (boot.Options, error) {
 		Metadata:  imds.New("", meter.Metadata.Wrap),
 		Traffic:   meter,
 		Units:     systemd.Bus{},
-		Commands:  boot.SystemCommands{},
+		Commands:  boot.SystemCommands(),
 		Clock:     boot.SystemClock{},
 		Random:    rand.Float64, //nolint:gosec // jitter is no secret
 		CPUs:      runtime.NumCPU(),
