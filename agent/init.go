@@ -102,7 +102,7 @@ func surroundings(kind identity.Kind) (boot.Options, error) {
 		Metadata:  imds.New("", meter.Metadata.Wrap),
 		Traffic:   meter,
 		Units:     systemd.Bus{},
-		Commands:  boot.SystemCommands{},
+		Commands:  boot.SystemCommands(),
 		Disks:     disk.System{},
 		Clock:     boot.SystemClock{},
 		Random:    rand.Float64, //nolint:gosec // jitter is no secret

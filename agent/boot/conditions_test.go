@@ -3,7 +3,6 @@ package boot_test
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"os"
 	"strings"
 	"testing"
@@ -41,7 +40,7 @@ func TestANodeThatIsWellSaysSo(t *testing.T) {
 func TestWhatIsWrongIsOnTheNodeAndEachThingOnce(t *testing.T) {
 	w := newWorld(t)
 	w.metadata.Set("user-data", strings.Replace(w.withScripts("#!/bin/sh\none", "#!/bin/sh\ntwo"), "  cluster:\n", "  featureGates: {NoSuchGate: true}\n  cluster:\n", 1))
-	w.commands.run = func(_ context.Context, text string, _ io.Writer) (int, error) {
+	w.commands.run = func(_ context.Context, text string) (int, error) {
 		if strings.HasSuffix(text, "two") {
 			return 3, nil
 		}

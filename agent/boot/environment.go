@@ -32,7 +32,9 @@ func newEnvironment(process []string, config nodeconfig.Environment) environment
 func (e environment) list() []string {
 	var assignments []string
 	for _, name := range slices.Sorted(maps.Keys(e)) {
-		if name != "NOTIFY_SOCKET" {
+		switch name {
+		case "NOTIFY_SOCKET", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID":
+		default:
 			assignments = append(assignments, name+"="+e[name])
 		}
 	}

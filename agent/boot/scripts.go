@@ -1,16 +1,15 @@
 package boot
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
+	"github.com/ovenbird-dev/ovenbird/agent/systemd"
 )
 
 const (
@@ -87,18 +87,34 @@ func (n *node) runScripts(ctx context.Context, tell func(string)) error {
 	return nil
 }
 
-// runScript runs a script unless a marker says that it has been run.
+// interrupted is what a marker says of a script until its end is known.
+const interrupted = "was interrupted and does not run again"
+
+// runScript runs a script unless a marker says that it has been run. One that an earlier
+// process of the agent has started is waited for.
 func (n *node) runScript(ctx context.Context, path string, script nodeconfig.Script, digest string) (ScriptStatus, error) {
 	markerPath := path + ".json"
+	unit := "ovenbird-script-" + filepath.Base(path) + ".service"
+	log := n.Log.With(zap.String("script", script.Name), zap.String("unit", unit))
+	started := n.Clock.SinceBoot()
 	result, err := readMarker(n.Root, markerPath)
+	if err == nil && result.Error == interrupted {
+		status, found, err := n.Commands.Await(ctx, unit)
+		if found {
+			return n.scriptEnded(ctx, log, markerPath, result, status, err)
+		}
+		if err != nil {
+			return result, err
+		}
+	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		if failure := result.failure(); failure != "" {
-			n.Log.Warn("script has failed at an earlier start", zap.String("script", script.Name), zap.String("error", failure))
+			log.Warn("script has failed at an earlier start", zap.String("error", failure))
 		}
 		return result, err
 	}
 	// The marker comes first: a script that restarts the machine must not do so for ever.
-	result = ScriptStatus{Name: script.Name, SHA256: digest, Error: "was interrupted and does not run again"}
+	result = ScriptStatus{Name: script.Name, SHA256: digest, Error: interrupted}
 	if err := n.writeMarker(markerPath, result); err != nil {
 		return result, err
 	}
@@ -106,32 +122,38 @@ func (n *node) runScript(ctx context.Context, path string, script nodeconfig.Scr
 		// It has not run, so it may.
 		return result, errors.Join(err, n.Root.Apply(rootfs.File{Path: markerPath}))
 	}
-	result.Error = ""
-	log := n.Log.With(zap.String("script", script.Name))
 	log.Info("script starts", zap.String("path", path))
-	started := n.Clock.SinceBoot()
-	limited, cancel := context.WithTimeout(ctx, scriptDeadline)
-	defer cancel()
-	output := &lines{each: func(line string) { log.Info("script says", zap.String("line", line)) }}
-	status, err := n.Commands.Run(limited, n.Root.Join(path), n.env.list(), output)
-	output.flush()
-	ended := n.Clock.SinceBoot()
-	result.Seconds = seconds(ended - started)
+	status, err := n.Commands.Run(ctx, unit, n.Root.Join(path), n.env.list())
+	result.Seconds = seconds(n.Clock.SinceBoot() - started)
+	var failure systemd.ScriptFailure
+	if err != nil && ctx.Err() == nil && !errors.As(err, &failure) {
+		// systemd's trouble. One that has not been started may run at the next try.
+		if _, found, awaitErr := n.Commands.Await(ctx, unit); awaitErr == nil && !found {
+			err = errors.Join(err, n.Root.Apply(rootfs.File{Path: markerPath}))
+		}
+		return result, err
+	}
+	return n.scriptEnded(ctx, log, markerPath, result, status, err)
+}
+
+// scriptEnded writes down how a script has ended, unless ctx has first.
+func (n *node) scriptEnded(ctx context.Context, log *zap.Logger, markerPath string, result ScriptStatus, status int, err error) (ScriptStatus, error) {
+	var ended systemd.ScriptFailure
 	switch {
 	case err == nil:
-		result.ExitStatus = &status
+		result.Error, result.ExitStatus = "", &status
 	case ctx.Err() != nil:
 		return result, ctx.Err() // the marker says so already
-	case limited.Err() != nil:
-		result.Error = fmt.Sprintf("was killed: still running after %s", scriptDeadline)
-	default:
+	case errors.As(err, &ended):
 		result.Error = oneLine(err.Error())
+	default:
+		return result, err // systemd's trouble: ask again
 	}
 	if failure := result.failure(); failure != "" {
-		log.Warn("script failed", zap.String("error", failure), zap.Float64("seconds", *result.Seconds))
-		n.console(ended.Seconds(), "script %s failed: %s", script.Name, failure)
+		log.Warn("script failed", zap.String("error", failure))
+		n.console(n.Clock.SinceBoot().Seconds(), "script %s failed: %s", result.Name, failure)
 	} else {
-		log.Info("script done", zap.Float64("seconds", *result.Seconds))
+		log.Info("script done")
 	}
 	return result, n.writeMarker(markerPath, result)
 }
@@ -156,33 +178,4 @@ func (n *node) writeMarker(path string, result ScriptStatus) error {
 		return err
 	}
 	return n.Root.Apply(rootfs.File{Path: path, Mode: 0o600, Data: append(data, '\n')})
-}
-
-// lines hands on what is written to it by the line.
-type lines struct {
-	each func(line string)
-	rest []byte
-}
-
-var _ io.Writer = (*lines)(nil)
-
-func (l *lines) Write(p []byte) (int, error) {
-	const longest = 4 << 10 // a program that never ends its line must not fill memory
-	l.rest = append(l.rest, p...)
-	for {
-		line, after, ended := bytes.Cut(l.rest, []byte("\n"))
-		if !ended && len(l.rest) < longest {
-			return len(p), nil
-		}
-		l.each(string(bytes.TrimRight(line, "\r")))
-		l.rest = after
-	}
-}
-
-// flush hands on a last line without an end.
-func (l *lines) flush() {
-	if len(l.rest) > 0 {
-		l.each(string(l.rest))
-	}
-	l.rest = nil
 }

@@ -1,19 +1,14 @@
 package boot_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/ovenbird-dev/ovenbird/agent/boot"
+	"github.com/ovenbird-dev/ovenbird/agent/systemd"
 )
 
 // withScripts is user-data with shell scripts before the NodeConfig.
@@ -31,14 +26,12 @@ func TestScriptsRunInOrderAndOnceInTheLifeOfAnInstance(t *testing.T) {
 	w := newWorld(t)
 	const one, two, three = "#!/bin/sh\none", "#!/bin/sh\ntwo", "#!/bin/sh\nthree"
 	w.metadata.Set("user-data", w.withScripts(two, one, one))
-	w.commands.run = func(_ context.Context, _ string, output io.Writer) (int, error) {
+	w.commands.run = func(_ context.Context, _ string) (int, error) {
 		w.units.mu.Lock()
 		defer w.units.mu.Unlock()
 		if slices.ContainsFunc(w.units.calls, func(call string) bool { return strings.Contains(call, "kubelet") }) {
 			t.Error("kubelet runs before the scripts are done")
 		}
-		io.WriteString(output, "half a li")
-		io.WriteString(output, "ne\nthe last")
 		return 0, nil
 	}
 	status := w.mustJoin()
@@ -51,9 +44,9 @@ func TestScriptsRunInOrderAndOnceInTheLifeOfAnInstance(t *testing.T) {
 	if len(status.Scripts) != 3 || *status.Scripts[0].ExitStatus != 0 || status.Scripts[0].Name != "part 1 (text/x-shellscript)" || len(status.Warnings) != 0 {
 		t.Errorf("got %+v", status)
 	}
-	for _, line := range []string{`"line":"half a line"`, `"line":"the last"`} {
-		if strings.Count(w.journal.String(), line) != 3 {
-			t.Errorf("the journal has no three times %s:\n%s", line, w.journal.String())
+	for i, unit := range w.commands.units {
+		if slices.Contains(w.commands.units[:i], unit) {
+			t.Errorf("two scripts are the unit %s", unit)
 		}
 	}
 
@@ -79,13 +72,13 @@ func TestAScriptThatFailsIsToldOfAndTheNodeJoins(t *testing.T) {
 		says   string
 	}{
 		"by its exit status":       {3, nil, "script part 1 (text/x-shellscript): exit status 3"},
-		"as it cannot be started":  {0, errors.New("exec format\nerror"), "script part 1 (text/x-shellscript): exec format error"},
-		"as a signal has ended it": {0, errors.New("signal: killed"), "script part 1 (text/x-shellscript): signal: killed"},
+		"as it cannot be started":  {0, systemd.ScriptFailure("exec format\nerror"), "script part 1 (text/x-shellscript): exec format error"},
+		"as a signal has ended it": {0, systemd.ScriptFailure("signal: killed"), "script part 1 (text/x-shellscript): signal: killed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.metadata.Set("user-data", w.withScripts("#!/bin/sh\nfail", "#!/bin/sh\nnext"))
-			w.commands.run = func(_ context.Context, text string, _ io.Writer) (int, error) {
+			w.commands.run = func(_ context.Context, text string) (int, error) {
 				if strings.Contains(text, "fail") {
 					return test.status, test.err
 				}
@@ -107,25 +100,11 @@ func TestAScriptThatFailsIsToldOfAndTheNodeJoins(t *testing.T) {
 	}
 }
 
-func TestAScriptHasTenMinutes(t *testing.T) {
-	w := newWorld(t)
-	w.metadata.Set("user-data", w.withScripts("#!/bin/sh\nlong"))
-	w.commands.run = func(ctx context.Context, _ string, _ io.Writer) (int, error) {
-		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > 10*time.Minute || time.Until(deadline) < 9*time.Minute {
-			t.Errorf("the deadline is %s", deadline)
-		}
-		return 0, nil
-	}
-	if err := w.join(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestAScriptThatEndsTheAgentDoesNotRunAgain(t *testing.T) {
 	w := newWorld(t)
 	w.metadata.Set("user-data", w.withScripts("#!/bin/sh\nreboot"))
 	ctx, kill := context.WithCancel(t.Context())
-	w.commands.run = func(ctx context.Context, _ string, _ io.Writer) (int, error) {
+	w.commands.run = func(ctx context.Context, _ string) (int, error) {
 		kill()
 		return 0, ctx.Err()
 	}
@@ -138,34 +117,37 @@ func TestAScriptThatEndsTheAgentDoesNotRunAgain(t *testing.T) {
 	}
 }
 
-func TestSystemCommandsRunsAProgramToItsEnd(t *testing.T) {
-	for name, test := range map[string]struct {
-		script string
-		status int
-		output string
-		err    string
-	}{
-		"one that succeeds":                  {"#!/bin/sh\necho $A; echo err >&2; pwd", 0, "b\nerr\n/\n", ""},
-		"one that fails":                     {"#!/bin/sh\nexit 7", 7, "", ""},
-		"one that a signal ends":             {"#!/bin/sh\nkill -TERM $$", 0, "", "signal: terminated"},
-		"one that leaves something running":  {"#!/bin/sh\nsleep 30 & exit 0", 0, "", ""},
-		"one that takes too long":            {"#!/bin/sh\nsleep 30; sleep 30", 0, "", "signal: killed"},
-		"one without an interpreter":         {"echo", 0, "", "exec format error"},
-		"one whose interpreter is not there": {"#!/nowhere", 0, "", "no such file or directory"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			path := filepath.Join(t.TempDir(), "script")
-			if err := os.WriteFile(path, []byte(test.script), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-			defer cancel()
-			var output bytes.Buffer
-			status, err := boot.SystemCommands{}.Run(ctx, path, []string{"A=b", "PATH=/usr/bin:/bin"}, &output)
-			if status != test.status || output.String() != test.output || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
-				t.Errorf("got %d, %q, %v", status, output.String(), err)
-			}
-		})
+func TestAScriptThatOutlivesTheAgentIsWaitedFor(t *testing.T) {
+	w := newWorld(t)
+	w.metadata.Set("user-data", w.withScripts("#!/bin/sh\nlong"))
+	ctx, kill := context.WithCancel(t.Context())
+	w.commands.run = func(ctx context.Context, _ string) (int, error) {
+		kill()
+		return 0, ctx.Err()
+	}
+	if err := w.join(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("the first run ended with %v", err)
+	}
+	w.commands.await = func() (int, bool, error) { return 4, true, nil }
+	status := w.mustJoin()
+	if want := []string{"script part 1 (text/x-shellscript): exit status 4"}; len(w.commands.ran) != 1 || !slices.Equal(status.Warnings, want) {
+		t.Errorf("ran %q; warnings are %q", w.commands.ran, status.Warnings)
+	}
+	// Its marker has the result, so nobody asks again.
+	w.commands.await = func() (int, bool, error) { t.Error("asked again"); return 0, false, nil }
+	w.mustJoin()
+}
+
+func TestAScriptThatSystemdDidNotStartRunsAtTheNextTry(t *testing.T) {
+	w := newWorld(t)
+	w.metadata.Set("user-data", w.withScripts("#!/bin/sh\none"))
+	w.commands.run = func(context.Context, string) (int, error) {
+		if len(w.commands.ran) == 1 {
+			return 0, errors.New("connect to systemd: refused")
+		}
+		return 0, nil
+	}
+	if status := w.mustJoin(); len(w.commands.ran) != 2 || len(status.Warnings) != 0 {
+		t.Errorf("ran %q; warnings are %q", w.commands.ran, status.Warnings)
 	}
 }

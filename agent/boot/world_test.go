@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -117,11 +116,22 @@ func (u *units) Restart(_ context.Context, unit string) error { return u.call("r
 // commands runs scripts by their text.
 type commands struct {
 	ran []string
-	run func(ctx context.Context, text string, output io.Writer) (int, error)
+	run func(ctx context.Context, text string) (int, error)
 	env []string
+
+	units []string                  // that were run
+	await func() (int, bool, error) // nil: no unit is there
 }
 
-func (c *commands) Run(ctx context.Context, path string, environ []string, output io.Writer) (int, error) {
+func (c *commands) Await(context.Context, string) (int, bool, error) {
+	if c.await == nil {
+		return 0, false, nil
+	}
+	return c.await()
+}
+
+func (c *commands) Run(ctx context.Context, unit, path string, environ []string) (int, error) {
+	c.units = append(c.units, unit)
 	info, err := os.Stat(path)
 	if err != nil || info.Mode() != 0o700 {
 		return 0, fmt.Errorf("%s: %v, %w", path, info, err)
@@ -134,7 +144,7 @@ func (c *commands) Run(ctx context.Context, path string, environ []string, outpu
 	if c.run == nil {
 		return 0, nil
 	}
-	return c.run(ctx, string(text), output)
+	return c.run(ctx, string(text))
 }
 
 // world is all that is around the agent: metadata, an API server, systemd, a disk.

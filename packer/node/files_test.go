@@ -74,3 +74,31 @@ func TestNothingOrdersTheAgentAgainstWhatItStarts(t *testing.T) {
 		}
 	}
 }
+
+func TestTheAgentIsConfinedWithoutAMountNamespace(t *testing.T) {
+	const unit = "files/usr/lib/systemd/system/ovenbird-agent.service"
+	content, err := nodeFiles.ReadFile(unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Each of these makes one (systemd.exec(5)), and then no disk is mounted for kubelet.
+	// ProtectClock makes none, but closes block devices.
+	for _, option := range []string{"ProtectSystem", "ProtectHome", "ProtectKernel", "ProtectControlGroups", "ProtectProc", "ProcSubset", "ProtectClock", "Private", "ReadOnlyPaths", "ReadWritePaths", "InaccessiblePaths", "TemporaryFileSystem", "BindPaths", "RootDirectory", "DynamicUser"} {
+		if strings.Contains(string(content), "\n"+option) {
+			t.Errorf("ovenbird-agent.service has %s", option)
+		}
+	}
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is not installed")
+	}
+	path := filepath.Join(t.TempDir(), filepath.Base(unit))
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// docs/nodes.md says 5.1.
+	out, err := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold=51", path).CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze security: %v\n%s", err, out)
+	}
+}
