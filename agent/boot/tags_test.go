@@ -35,7 +35,7 @@ func TestNetworkdHearsOnceWhichInterfacesToLeaveAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.mustJoin()
-	if file := w.read("/run/systemd/network/05-ovenbird-secondary.network"); !strings.Contains(file, "\nName=!ens5\n") {
+	if file := w.read("/run/systemd/network/05-ovenbird-secondary.network"); !strings.Contains(file, "\nProperty=!INTERFACE=ens5\n") {
 		t.Errorf("networkd gets %s", file)
 	}
 	w.mustJoin() // an agent that is started again

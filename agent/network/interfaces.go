@@ -37,11 +37,13 @@ func Primary(root rootfs.Root, mac string) (string, error) {
 // SecondaryFile returns the file by which systemd-networkd leaves alone every device but the
 // primary one: addresses and routes of an interface that is attached later are the CNI
 // plugin's. The primary one goes on to match the image's own file, so that a reload of networkd
-// does not touch it. The file is of this boot only: names may change with another.
+// does not touch it. The file is of this boot only: names may change with another. It matches
+// by the name that udev has as a property, as Name=! holds for an interface that has any other,
+// alternative name too.
 func SecondaryFile(primary string) rootfs.File {
 	file := rootfs.File{Path: "/run/systemd/network/05-ovenbird-secondary.network"}
 	if primary != "" {
-		file.Data = []byte("[Match]\nType=ether\nKind=!*\nName=!" + primary + "\n\n[Link]\nUnmanaged=yes\n")
+		file.Data = []byte("[Match]\nType=ether\nKind=!*\nProperty=!INTERFACE=" + primary + "\n\n[Link]\nUnmanaged=yes\n")
 	}
 	return file
 }

@@ -37,7 +37,7 @@ func TestAMachineWithoutInterfacesHasNoPrimaryOne(t *testing.T) {
 }
 
 func TestEveryDeviceButThePrimaryOneIsLeftAlone(t *testing.T) {
-	const want = "[Match]\nType=ether\nKind=!*\nName=!ens5\n\n[Link]\nUnmanaged=yes\n"
+	const want = "[Match]\nType=ether\nKind=!*\nProperty=!INTERFACE=ens5\n\n[Link]\nUnmanaged=yes\n"
 	if got := network.SecondaryFile("ens5"); string(got.Data) != want {
 		t.Errorf("got %s", got.Data)
 	}
