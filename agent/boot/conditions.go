@@ -106,11 +106,11 @@ func (n *node) writeConditions(ctx context.Context, status Status) error {
 	return n.client.PatchNodeStatus(ctx, n.seen.Name, nodeConditions(status, n.seen.Status.Conditions, n.Clock.Now()))
 }
 
-// BootAnnotation is the Node's annotation that holds a BootSummary in JSON.
+// BootAnnotation is the Node's annotation that holds a Summary in JSON.
 const BootAnnotation = "ovenbird.dev/boot"
 
-// BootSummary is the start of a node in a few figures. Lengths are in seconds.
-type BootSummary struct {
+// Summary is the start of a node in a few figures. Lengths are in seconds.
+type Summary struct {
 	Agent         string             `json:"agent"` // its release
 	KernelToReady float64            `json:"kernelToReadySeconds"`
 	Phases        map[string]float64 `json:"phases"`             // how long each took
@@ -121,9 +121,9 @@ type BootSummary struct {
 }
 
 // summary returns the start of the node that status, of a Ready one, tells of.
-func (s Status) summary() BootSummary {
+func (s Status) summary() Summary {
 	total := s.Traffic.Total()
-	summary := BootSummary{
+	summary := Summary{
 		Agent: cut(s.Agent, 64), KernelToReady: *s.Ready, Phases: map[string]float64{}, Attempts: map[string]int{},
 		Calls: total.Calls, Bytes: total.Bytes(), AWSCalls: s.Traffic.AWS.Calls,
 	}

@@ -103,7 +103,7 @@ func TestTheNodeCarriesTheFiguresOfItsStart(t *testing.T) {
 	w.units.fail["containerd.service"] = 2
 	status := w.mustJoin()
 	text := w.server.Node(nodeName).Annotations[boot.BootAnnotation]
-	var got boot.BootSummary
+	var got boot.Summary
 	if err := json.Unmarshal([]byte(text), &got); err != nil {
 		t.Fatalf("%v in %q", err, text)
 	}

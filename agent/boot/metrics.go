@@ -3,6 +3,7 @@ package boot
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -124,8 +125,8 @@ var labelEscapes = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
 // sample adds a line; labels are names and values in turn.
 func (m *metrics) sample(name string, value float64, labels ...string) {
 	var set []string
-	for i := 0; i < len(labels); i += 2 {
-		set = append(set, fmt.Sprintf(`%s="%s"`, labels[i], labelEscapes.Replace(strings.ToValidUTF8(labels[i+1], "\uFFFD"))))
+	for pair := range slices.Chunk(labels, 2) {
+		set = append(set, fmt.Sprintf(`%s="%s"`, pair[0], labelEscapes.Replace(strings.ToValidUTF8(pair[1], "\uFFFD"))))
 	}
 	m.WriteString(metricsPrefix + name)
 	if len(set) > 0 {

@@ -17,9 +17,9 @@ const columns = 100
 // error that does not fit into its row stands below in full, with what to do about it.
 func (s Status) Print(w io.Writer, now time.Duration) error {
 	// The errors come below.
-	fmt.Fprint(w, wrap("", s.headline(func(p PhaseStatus) string { return fmt.Sprintf("try %d failed", p.Attempts) }), columns))
+	fmt.Fprint(w, wrap("", s.headline(func(p PhaseStatus) string { return fmt.Sprintf("try %d failed", p.Attempts) })))
 	for _, warning := range s.Warnings {
-		fmt.Fprint(w, wrap("warning: ", warning, columns))
+		fmt.Fprint(w, wrap("warning: ", warning))
 	}
 	for _, script := range s.Scripts {
 		if script.ExitStatus != nil && script.Seconds != nil {
@@ -27,7 +27,7 @@ func (s Status) Print(w io.Writer, now time.Duration) error {
 		}
 	}
 	if l := s.LocalStorage; l != nil {
-		fmt.Fprint(w, wrap("local storage: ", strings.Join(slices.Concat([]string{l.State}, l.Devices, l.MountPoints, []string{l.Swap}), " "), columns))
+		fmt.Fprint(w, wrap("local storage: ", strings.Join(slices.Concat([]string{l.State}, l.Devices, l.MountPoints, []string{l.Swap}), " ")))
 	}
 	var rows strings.Builder
 	table := tabwriter.NewWriter(&rows, 0, 0, 2, ' ', 0)
@@ -63,22 +63,22 @@ func (s Status) Print(w io.Writer, now time.Duration) error {
 			continue
 		}
 		failing = true
-		fmt.Fprintf(w, "\n%s failed:\n%s", phase.Name, wrap("  ", phase.LastError, columns))
+		fmt.Fprintf(w, "\n%s failed:\n%s", phase.Name, wrap("  ", phase.LastError))
 		for _, line := range phase.Log {
-			fmt.Fprint(w, wrap("  | ", line, columns))
+			fmt.Fprint(w, wrap("  | ", line))
 		}
-		fmt.Fprint(w, wrap("  What to do: ", phase.WhatToDo, columns))
+		fmt.Fprint(w, wrap("  What to do: ", phase.WhatToDo))
 	}
 	if failing {
 		fmt.Fprintln(w)
 	}
-	_, err := fmt.Fprint(w, wrap("", s.Traffic.String(), columns))
+	_, err := fmt.Fprint(w, wrap("", s.Traffic.String()))
 	return err
 }
 
-// wrap breaks text at its spaces into lines of at most width characters, but for longer
+// wrap breaks text at its spaces into lines of at most columns characters, but for longer
 // words. The first begins with lead, the others as far in.
-func wrap(lead, text string, width int) string {
+func wrap(lead, text string) string {
 	indent := strings.Repeat(" ", utf8.RuneCountInString(lead))
 	var lines strings.Builder
 	line := lead
@@ -86,7 +86,7 @@ func wrap(lead, text string, width int) string {
 		switch {
 		case i == 0:
 			line += word
-		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width:
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > columns:
 			lines.WriteString(line + "\n")
 			line = indent + word
 		default:

@@ -365,7 +365,7 @@ func TestTheFirstFailureIsFoundWithoutTheChecksAfterIt(t *testing.T) {
 		t.Errorf("on a node that is well: %+v", first)
 	}
 	m.states["containerd"], m.states["kubelet"] = "failed", "failed"
-	m.Machine.Space = func(string) (doctor.Space, error) { t.Error("the disk was looked at"); return doctor.Space{}, nil }
+	m.Space = func(string) (doctor.Space, error) { t.Error("the disk was looked at"); return doctor.Space{}, nil }
 	first, failed := doctor.FirstFailure(t.Context(), m.Machine)
 	if !failed || first.Check != "containerd" || !strings.Contains(first.Advice, "journalctl -u containerd") {
 		t.Errorf("got %+v", first)

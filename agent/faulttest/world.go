@@ -120,7 +120,7 @@ func New(t *testing.T) *World {
 		t: t, started: boot.SystemClock{}.SinceBoot(), changed: make(chan struct{}),
 	}
 	w.API.Token = w.Authenticate
-	w.Metadata = imdstest.Start(t, map[string]string{
+	w.Metadata = imdstest.Start(t, map[string]string{ //nolint:gosec // the credentials are nobody's
 		"dynamic/instance-identity/document":               `{"instanceId":"i-0123456789abcdef0","instanceType":"t3.medium","region":"us-west-2","availabilityZone":"us-west-2a","privateIp":"10.0.1.5"}`,
 		"meta-data/local-hostname":                         NodeName,
 		"meta-data/iam/security-credentials/":              "ovenbird-node",

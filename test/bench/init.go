@@ -183,7 +183,7 @@ func newInstance(ctx context.Context, dir string, stand *stage) (*instance, erro
 	i := &instance{server: apiservertest.Start(stand)}
 	i.server.Token = func(string) string { return "system:node:" + benchNode }
 	i.aws = ekstest.Start(stand, ekstest.Cluster("ACTIVE", i.server.URL, i.server.CA, ekstest.IPv4))
-	i.metadata = imdstest.Start(stand, map[string]string{
+	i.metadata = imdstest.Start(stand, map[string]string{ //nolint:gosec // the credentials are nobody's
 		"dynamic/instance-identity/document":               identityDocument,
 		"meta-data/local-hostname":                         benchNode,
 		"meta-data/iam/security-credentials/":              "ovenbird-node",
