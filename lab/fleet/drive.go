@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -143,7 +144,7 @@ func (d *driver) start(ctx context.Context, i Instance) error {
 	machine, err := power(ctx, vm.Spec{
 		Instance: i.ID, Dir: dir, Image: image, UefiData: uefiFile,
 		Volume: i.VolumeID, VolumeGiB: i.VolumeGiB,
-		Type: kind.Name, VCPUs: min(kind.VCPUs, mostVCPUs), MemoryMiB: min(kind.MemoryMiB, mostMemoryMiB), Drives: kind.Drives,
+		Type: kind.Name, VCPUs: min(kind.VCPUs, runtime.NumCPU()), MemoryMiB: min(kind.MemoryMiB, mostMemoryMiB), Drives: kind.Drives,
 		MAC: i.HardwareAddr(), Tap: i.tap(),
 	})
 	if err != nil {

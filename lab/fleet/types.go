@@ -11,11 +11,9 @@ type Type struct {
 	DriveGB    int // of each
 }
 
-// The guest of a larger type gets this much of its processors and memory.
-const (
-	mostVCPUs     = 4
-	mostMemoryMiB = 16384
-)
+// mostMemoryMiB is what the guest of a larger type gets. Of processors it gets no more than
+// this machine has, as emulated ones wait for each other.
+const mostMemoryMiB = 16384
 
 // Types are the instance types that the lab has: those small enough for one machine, and one with two
 // instance-store drives.
