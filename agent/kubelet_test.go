@@ -13,7 +13,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 )
 
-// kubeletMinors are those that OVENBIRD_EVERY_MINOR asks for.
+// kubeletMinors are those that OVENBIRD_FULL asks for.
 var kubeletMinors = []string{"1.34", "1.35", "1.36", "1.37"}
 
 // TestKubeletTakesTheFiles starts the real kubelet of each minor that is built on the files
@@ -72,7 +72,7 @@ func TestKubeletTakesTheFiles(t *testing.T) {
 			})
 		}
 	}
-	if os.Getenv("OVENBIRD_EVERY_MINOR") != "" {
+	if os.Getenv("OVENBIRD_FULL") != "" {
 		for _, minor := range kubeletMinors {
 			if !built[minor] {
 				t.Errorf("kubelet %s is not built: run scripts/components --all", minor)

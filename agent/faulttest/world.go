@@ -36,6 +36,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -135,6 +136,7 @@ func New(t *testing.T) *World {
 	t.Cleanup(func() { w.DNS.Set(false) })
 	w.Systemd.Unit("containerd.service", func() error { return nil })
 	w.Systemd.Unit("kubelet.service", w.startKubelet)
+	w.Systemd.Unit("ovenbird-watch.service", func() error { return nil })
 	w.layOut()
 	return w
 }
@@ -435,18 +437,15 @@ func (w *World) await(ctx context.Context, text string) {
 	w.t.Helper()
 	for {
 		w.mu.Lock()
-		last, changed := "", w.changed
-		if len(w.notified) > 0 {
-			last = w.notified[len(w.notified)-1]
-		}
+		heard, changed := slices.Clone(w.notified), w.changed
 		w.mu.Unlock()
-		if strings.HasPrefix(last, text) {
+		if slices.ContainsFunc(heard, func(state string) bool { return strings.HasPrefix(state, text) }) {
 			return
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			w.t.Fatalf("systemd heard %q last, want %q", last, text)
+			w.t.Fatalf("systemd heard %q, want %q", heard, text)
 		}
 	}
 }

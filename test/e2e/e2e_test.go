@@ -95,9 +95,11 @@ func TestOneMachine(t *testing.T) {
 	t.Run("the root is read-only and /var has the whole volume", func(t *testing.T) { checkRoot(t, l, client, second) })
 	t.Run("a pod in a user namespace owns its files", func(t *testing.T) { checkUserNamespace(t, l, client, second) })
 	t.Run("a node that asks for another's name is refused", func(t *testing.T) { checkForeignNames(ctx, t, l, first, second) })
-	t.Run("a reboot finds the drives again and runs no script twice", func(t *testing.T) { checkReboot(ctx, t, l, client, second) })
-	t.Run("pods leave a Spot node before it goes", func(t *testing.T) { checkSpotInterruption(t, l, second) })
-	t.Run("an instance in a warm pool is no node until it is wanted", func(t *testing.T) { checkWarmPool(ctx, t, l) })
+	if full() {
+		t.Run("a reboot finds the drives again and runs no script twice", func(t *testing.T) { checkReboot(ctx, t, l, client, second) })
+		t.Run("pods leave a Spot node before it goes", func(t *testing.T) { checkSpotInterruption(t, l, second) })
+		t.Run("an instance in a warm pool is no node until it is wanted", func(t *testing.T) { checkWarmPool(ctx, t, l) })
+	}
 	t.Run("a flipped bit in the root stops the boot", func(t *testing.T) { checkTampering(t, l) })
 	t.Run("a published AMI boots in Secure Boot, and not with another's keys", func(t *testing.T) { checkAMI(ctx, t, l) })
 	t.Run("a Debian machine becomes a node over SSH", func(t *testing.T) { checkSSH(t, l, pinned) })
@@ -107,6 +109,9 @@ func TestOneMachine(t *testing.T) {
 		checkNothingLeft(t, l)
 	})
 }
+
+// full tells whether make e2e-full runs the tests, which takes more boots and more time.
+func full() bool { return os.Getenv("OVENBIRD_FULL") != "" }
 
 // pinnedVersions are those of components/; of several Kubernetes minors, the newest's.
 func pinnedVersions(t *testing.T, l *lab) map[string]string {

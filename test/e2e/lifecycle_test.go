@@ -34,7 +34,8 @@ func checkSpotInterruption(t *testing.T, l *lab, node string) {
 	replicas, one := int32(2), intstr.FromInt32(1)
 	labels := map[string]string{"app": "movable"}
 	pod := busybox("movable", "", "exec sleep 3600")
-	// They prefer the node, and may go elsewhere.
+	// They prefer the node, whatever the taint of its tag says, and may go elsewhere.
+	pod.Spec.Tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectPreferNoSchedule}}
 	pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.PreferredSchedulingTerm{{
 		Weight: 100,
 		Preference: corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,9 +11,9 @@ import (
 )
 
 // TestEveryMinor brings up a cluster of each earlier Kubernetes minor that components/ pins,
-// with a node of its own image. It takes OVENBIRD_EVERY_MINOR, as building them takes long.
+// with a node of its own image. Building them takes long, so make e2e-full does.
 func TestEveryMinor(t *testing.T) {
-	if os.Getenv("OVENBIRD_EVERY_MINOR") == "" {
+	if !full() {
 		t.Skip("make e2e-full tries the earlier minors")
 	}
 	root := repository(t)
