@@ -46,7 +46,7 @@ func TestTheRealAgentJoins(t *testing.T) {
 			t.Errorf("%s took %d attempts: %s", phase.Name, phase.Attempts, phase.LastError)
 		}
 	}
-	if got := strings.Join(w.Systemd.Calls(), ", "); got != "Reload, RestartUnit containerd.service, RestartUnit kubelet.service" {
+	if got := strings.Join(w.Systemd.Calls(), ", "); got != "Reload, RestartUnit containerd.service, RestartUnit kubelet.service, RestartUnit ovenbird-watch.service" {
 		t.Errorf("systemd was asked for %s", got)
 	}
 }

@@ -76,7 +76,8 @@ func Join(ctx context.Context, options Options) error {
 		n.Log.Warn("cannot write the status", zap.Error(err))
 	}
 	n.console(ready.Seconds(), "%s", status.Headline())
-	if err := n.Notify("READY=1\nSTATUS=" + status.Headline()); err != nil {
+	n.headline = status.Headline()
+	if err := n.Notify("READY=1\nSTATUS=" + n.headline); err != nil {
 		return fmt.Errorf("tell systemd that the node is ready: %w", err)
 	}
 	n.tellCluster(ctx, status)
@@ -100,6 +101,8 @@ type node struct {
 	client *apiserver.Client
 	seen   *corev1.Node // as it was last seen since this start
 	told   bool         // it has the conditions
+
+	headline string // what systemd heard last
 
 	consoles sync.Mutex // phases write to it side by side
 

@@ -19,8 +19,11 @@ func (n *node) changed(status Status, phase PhaseStatus) {
 	if err := status.write(n.Root); err != nil {
 		n.Log.Warn("cannot write the status", zap.Error(err))
 	}
-	if err := n.Notify("STATUS=" + status.Headline()); err != nil {
-		n.Log.Warn("cannot tell systemd the status", zap.Error(err))
+	if headline := status.Headline(); headline != n.headline {
+		n.headline = headline
+		if err := n.Notify("STATUS=" + headline); err != nil {
+			n.Log.Warn("cannot tell systemd the status", zap.Error(err))
+		}
 	}
 	switch {
 	case phase.State == Done:
