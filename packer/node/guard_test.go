@@ -36,8 +36,12 @@ ip -n metadata route add default via 169.254.169.1
 ip -n metadata route add default via fd00:ec2::1
 try() {
 	name=$1; address=$2; shift 2
-	if timeout 1 "$@" bash -c "exec 3<>/dev/tcp/$address/80" 2>&1 | grep -q refused; then echo "$name $address reached"; else echo "$name $address kept away"; fi
+	if timeout 3 "$@" bash -c "exec 3<>/dev/tcp/$address/80" 2>&1 | grep -q refused; then echo "$name $address reached"; else echo "$name $address kept away"; fi
 }
+# The links come up a moment after they were told to.
+for address in 169.254.169.254 fd00:ec2::254; do
+	for attempt in 1 2 3 4 5; do try pod $address ip netns exec pod | grep -q reached && break; done
+done
 echo open
 try pod 169.254.169.254 ip netns exec pod
 try pod fd00:ec2::254 ip netns exec pod
