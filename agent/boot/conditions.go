@@ -168,8 +168,4 @@ func (n *node) tellCluster(ctx context.Context, status Status) {
 			n.Log.Warn("the Node does not get its "+part.what, zap.Error(err))
 		}
 	}
-	status.Traffic = n.Traffic.Counts()
-	if err := status.write(n.Root); err != nil {
-		n.Log.Warn("cannot write the status", zap.Error(err))
-	}
 }

@@ -80,8 +80,7 @@ func Join(ctx context.Context, options Options) error {
 	if err := n.Notify("READY=1\nSTATUS=" + n.headline); err != nil {
 		return fmt.Errorf("tell systemd that the node is ready: %w", err)
 	}
-	n.tellCluster(ctx, status)
-	if err := n.runner.run(ctx, n.afterwards()); err != nil {
+	if err := n.runner.run(ctx, n.afterwards(status)); err != nil {
 		return fmt.Errorf("what follows joining was interrupted: %w", err)
 	}
 	return nil

@@ -15,9 +15,16 @@ import (
 
 const watchUnit = "ovenbird-watch.service"
 
-// afterwards are the phases that follow once the Node is Ready and do not delay that.
-func (n *node) afterwards() []Phase {
-	phases := []Phase{{Name: "watch", Attempt: time.Minute, Run: n.startWatch}}
+// afterwards are the phases that follow once the Node is Ready, with status, and do not delay
+// that.
+func (n *node) afterwards(status Status) []Phase {
+	phases := []Phase{
+		{Name: "watch", Attempt: time.Minute, Run: n.startWatch},
+		{Name: "report", Attempt: 5 * time.Minute, Run: func(ctx context.Context, _ func(string)) error {
+			n.tellCluster(ctx, status)
+			return ctx.Err()
+		}},
+	}
 	if n.signals.Any() {
 		phases = append(phases, Phase{Name: "signals", Attempt: time.Minute, Run: func(ctx context.Context, tell func(string)) error {
 			tell("those who wait for the node")
