@@ -26,7 +26,7 @@ const (
 // Systemd is a service manager behind a system bus of its own: the bus and systemd in one,
 // as far as go-systemd uses them.
 type Systemd struct {
-	t *testing.T
+	t testing.TB
 
 	mu    sync.Mutex
 	units map[string]*unit
@@ -42,8 +42,18 @@ type unit struct {
 	start  func() error
 }
 
-func newSystemd(t *testing.T) *Systemd {
-	return &Systemd{t: t, units: map[string]*unit{}, buses: map[*busConn]bool{}}
+// NewSystemd returns one whose bus is the socket at path until the test ends. It has no units
+// yet.
+func NewSystemd(t testing.TB, path string) *Systemd {
+	t.Helper()
+	s := &Systemd{t: t, units: map[string]*unit{}, buses: map[*busConn]bool{}}
+	listener, err := net.Listen("unix", path) //nolint:noctx // it ends with the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go s.serve(listener)
+	return s
 }
 
 // Unit makes there be a unit, which start starts: an error is a start that fails. A unit

@@ -25,21 +25,16 @@ package faulttest
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -117,7 +112,7 @@ func New(t *testing.T) *World {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	w := &World{
-		Root: rootfs.Root(dir), API: apiservertest.Start(t), Systemd: newSystemd(t), network: newNetwork(t),
+		Root: rootfs.Root(dir), API: apiservertest.Start(t), network: newNetwork(t),
 		t: t, started: boot.SystemClock{}.SinceBoot(), changed: make(chan struct{}),
 	}
 	w.API.Token = w.Authenticate
@@ -134,10 +129,11 @@ func New(t *testing.T) *World {
 	w.DNS = &NameServer{t: t, network: w.network}
 	w.DNS.Set(true)
 	t.Cleanup(func() { w.DNS.Set(false) })
+	w.layOut()
+	w.Systemd = NewSystemd(t, w.Root.Join("/run/dbus/system_bus_socket"))
 	w.Systemd.Unit("containerd.service", func() error { return nil })
 	w.Systemd.Unit("kubelet.service", w.startKubelet)
 	w.Systemd.Unit("ovenbird-watch.service", func() error { return nil })
-	w.layOut()
 	return w
 }
 
@@ -186,12 +182,6 @@ func (w *World) layOut() {
 	); err != nil {
 		w.t.Fatal(err)
 	}
-	bus, err := (&net.ListenConfig{}).Listen(w.t.Context(), "unix", w.Root.Join("/run/dbus/system_bus_socket"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { bus.Close() })
-	go w.Systemd.serve(bus)
 	notify, err := (&net.ListenConfig{}).ListenPacket(w.t.Context(), "unixgram", w.Root.Join("/run/systemd/notify"))
 	if err != nil {
 		w.t.Fatal(err)
@@ -345,137 +335,6 @@ func (w *World) root() rootfs.Root {
 func (w *World) Free() {
 	if err := os.Remove(w.root().Join(filepath.Join(w.Full, filler))); err != nil {
 		w.t.Error(err)
-	}
-}
-
-// Kill ends the agent's process as a power cut does.
-func (w *World) Kill() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.pid != 0 {
-		_ = unix.Kill(w.pid, unix.SIGKILL)
-	}
-}
-
-// run runs the agent's process to its end.
-func (w *World) run(ctx context.Context) error {
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	encoded, err := json.Marshal(machine{Root: string(w.Root), Started: w.started, Speed: Speed, Full: w.Full})
-	if err != nil {
-		return err
-	}
-	command := exec.CommandContext(ctx, program)
-	command.Args = []string{"ovenbird-agent", "init"}
-	command.Env = []string{"PATH=/usr/bin", "NOTIFY_SOCKET=/run/systemd/notify", variable + "=" + string(encoded)}
-	command.Stderr = locked{w, &w.journal}
-	command.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
-	w.network.do(func() { err = command.Start() })
-	if err != nil {
-		return err
-	}
-	w.mu.Lock()
-	w.pid = command.Process.Pid
-	w.runs++
-	w.mu.Unlock()
-	// The process runs its program by now: Start waits for that.
-	for _, file := range []string{"cmdline", "environ"} {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", command.Process.Pid, file))
-		if err != nil {
-			w.t.Error(err)
-		}
-		w.mu.Lock()
-		w.argv = append(w.argv, string(data))
-		w.mu.Unlock()
-	}
-	err = command.Wait()
-	w.mu.Lock()
-	w.pid = 0
-	w.mu.Unlock()
-	return err
-}
-
-// MustJoin runs the agent as systemd does, again whenever it fails, and fails the test unless
-// the node becomes Ready.
-func (w *World) MustJoin() boot.Status {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), deadline)
-	defer cancel()
-	for {
-		err := w.run(ctx)
-		if err == nil {
-			break
-		}
-		var exit *exec.ExitError
-		if ctx.Err() != nil || !errors.As(err, &exit) || exit.ExitCode() == 2 {
-			journal := w.Journal()
-			w.t.Fatalf("the node is stranded: %v\n%s", err, journal[max(0, len(journal)-4<<10):])
-		}
-		_ = boot.SystemClock{}.Sleep(ctx, 2*time.Second/Speed) // RestartSec of ovenbird-agent.service
-	}
-	w.await(ctx, "READY=1\nSTATUS="+NodeName+" is Ready in cluster demo, ")
-	status, err := boot.ReadStatus(w.Root)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if status.Ready == nil {
-		w.t.Errorf("the status does not say that the node is Ready: %+v", status)
-	}
-	for _, phase := range status.Phases {
-		if phase.State != boot.Done {
-			w.t.Errorf("phase %s is %s", phase.Name, phase.State)
-		}
-	}
-	w.check()
-	return status
-}
-
-// await waits until the last word to systemd begins with text.
-func (w *World) await(ctx context.Context, text string) {
-	w.t.Helper()
-	for {
-		w.mu.Lock()
-		heard, changed := slices.Clone(w.notified), w.changed
-		w.mu.Unlock()
-		if slices.ContainsFunc(heard, func(state string) bool { return strings.HasPrefix(state, text) }) {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			w.t.Fatalf("systemd heard %q, want %q", heard, text)
-		}
-	}
-}
-
-// check checks what must always be so.
-func (w *World) check() {
-	w.t.Helper()
-	status, err := os.ReadFile(w.Root.Join(boot.StatusPath))
-	if err != nil {
-		w.t.Error(err)
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	said := w.console.String() + w.journal.String() + strings.Join(w.notified, "\n") + string(status) + strings.Join(w.argv, "\n")
-	for _, secret := range secrets {
-		if strings.Contains(said, secret) {
-			w.t.Errorf("%q was told", secret)
-		}
-	}
-	for i := 1; i < len(w.notified); i++ {
-		if w.runs == 1 && w.notified[i] == w.notified[i-1] {
-			w.t.Errorf("systemd was told twice: %s", w.notified[i])
-		}
-	}
-	seen := map[string]bool{}
-	for line := range strings.Lines(w.console.String()) {
-		if w.runs == 1 && seen[line] {
-			w.t.Errorf("the console was told twice: %s", line)
-		}
-		seen[line] = true
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver/apiservertest"
 	"github.com/ovenbird-dev/ovenbird/agent/discover/ekstest"
+	"github.com/ovenbird-dev/ovenbird/agent/faulttest"
 	"github.com/ovenbird-dev/ovenbird/agent/image"
 	"github.com/ovenbird-dev/ovenbird/agent/imds/imdstest"
 	"github.com/ovenbird-dev/ovenbird/packer/release"
@@ -35,6 +36,8 @@ type stage struct {
 func (*stage) Helper()            {}
 func (s *stage) Cleanup(f func()) { s.ends = append(s.ends, f) }
 func (*stage) Fatal(args ...any)  { panic(fmt.Sprint(args...)) }
+
+func (*stage) Logf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 
 func (s *stage) close() {
 	for _, end := range slices.Backward(s.ends) {
@@ -76,7 +79,7 @@ func measureInit(ctx context.Context) (entries []Entry, err error) {
 	}
 	var stand stage
 	defer stand.close()
-	i, err := newInstance(ctx, dir, &stand)
+	i, err := newInstance(dir, &stand)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +178,7 @@ const (
 	roleCredentials = `{"Code":"Success","Type":"AWS-HMAC","AccessKeyId":"ASIAEXAMPLE","SecretAccessKey":"x","Token":"x","Expiration":"2099-01-01T00:00:00Z"}`
 )
 
-func newInstance(ctx context.Context, dir string, stand *stage) (*instance, error) {
+func newInstance(dir string, stand *stage) (*instance, error) {
 	bootID, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return nil, err
@@ -193,16 +196,15 @@ func newInstance(ctx context.Context, dir string, stand *stage) (*instance, erro
 		"meta-data/mac":             "02:00:00:00:00:01",
 		"meta-data/services/domain": "amazonaws.com",
 	})
-	bus, stop, err := startBus(ctx, dir, func(unit string) {
-		if unit == "kubelet.service" {
-			i.server.SetNode(readyNode(strings.TrimSpace(string(bootID))))
-		}
+	bus := filepath.Join(dir, "bus")
+	systemd := faulttest.NewSystemd(stand, bus)
+	systemd.Unit("containerd.service", func() error { return nil })
+	systemd.Unit("ovenbird-watch.service", func() error { return nil })
+	systemd.Unit("kubelet.service", func() error {
+		i.server.SetNode(readyNode(strings.TrimSpace(string(bootID))))
+		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	stand.Cleanup(stop)
-	i.machine, err = i.newMachine(dir, bus)
+	i.machine, err = i.newMachine(dir, "unix:path="+bus)
 	return i, err
 }
 
