@@ -98,7 +98,7 @@ func hashPrograms(into map[string]string, dir string, c Component) error {
 	dir = filepath.Join(dir, c.Name, c.Version)
 	programs, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s %s is not there: there is no directory %s; make components builds it", c.Name, c.Version, dir)
+		return fmt.Errorf("%s %s is not there: there is no directory %s; make components builds the newest, scripts/components --all what is older", c.Name, c.Version, dir)
 	}
 	if err != nil {
 		return err
