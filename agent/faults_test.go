@@ -110,6 +110,14 @@ func TestNoFaultStrandsANode(t *testing.T) {
 				w.Metadata.Set("user-data", byName(api))
 				w.After(tenMinutes, func() { link.Set(faulttest.Up) })
 			}, "configuration", fewInTen, mostInTen, "ask EKS about cluster demo: dial tcp 127.0.0.1:8443: connect: connection refused", tenMinutes},
+		"the EKS API takes connections and says nothing": {
+			func(t *testing.T, w *faulttest.World) {
+				api := ekstest.Start(t, ekstest.Cluster("ACTIVE", "https://api.demo.internal", w.API.CA, ekstest.IPv4))
+				link := w.Link("127.0.0.1:8443", api.URL)
+				link.Set(faulttest.Silent)
+				w.Metadata.Set("user-data", byName(api))
+				w.At("configuration (try 1 failed", func() { link.Set(faulttest.Up) })
+			}, "configuration", 2, soon, "ask EKS about cluster demo: no answer in 10s", 0},
 		"the EKS API throttles and then is ill": {
 			func(t *testing.T, w *faulttest.World) {
 				api := ekstest.Start(t,
@@ -137,6 +145,11 @@ func TestNoFaultStrandsANode(t *testing.T) {
 				w.APILink.Set(faulttest.Refused)
 				w.After(tenMinutes, func() { w.APILink.Set(faulttest.Up) })
 			}, "identity", fewInTen, mostInTen, "connect: connection refused", tenMinutes},
+		"the API server takes connections and says nothing": {
+			func(_ *testing.T, w *faulttest.World) {
+				w.APILink.Set(faulttest.Silent)
+				w.At("identity (try 1 failed", func() { w.APILink.Set(faulttest.Up) })
+			}, "identity", 2, soon, "TLS handshake timeout", 0},
 		"the API server goes away once the certificate is there": {
 			func(_ *testing.T, w *faulttest.World) {
 				w.API.Judge = func(*certificatesv1.CertificateSigningRequest) string { return "wait" }

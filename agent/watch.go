@@ -48,7 +48,7 @@ runs it as ovenbird-watch.service once the Node is Ready.`,
 			},
 		}
 		watcher := &lifecycle.Watcher{
-			Root: root, Config: config, Metadata: metadata.Watch(), Connect: connector.Connect,
+			Root: root, Config: config, Metadata: metadata, Connect: connector.Connect,
 			AutoScaling: awscall.Service{
 				Name: "autoscaling", Region: config.Region, Endpoint: config.AutoScalingEndpoint,
 				// The authorities of user-data are among the system's by now.

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	sdk "github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 )
 
 // Events are what is about to happen to the instance.
@@ -36,28 +34,8 @@ type Maintenance struct {
 // notBefore is how the service writes the times of scheduled events.
 const notBefore = "2 Jan 2006 15:04:05 MST"
 
-// Watch reads Events again and again with one token, for as long as that is good.
-type Watch struct {
-	client  *Client
-	session *sdk.Client
-}
-
-// Watch returns one. It makes no call.
-func (c *Client) Watch() *Watch { return &Watch{client: c} }
-
-// Events returns the events of now. After an error the next call begins with a fresh token.
-func (w *Watch) Events(ctx context.Context) (Events, error) {
-	if w.session == nil {
-		w.session = w.client.session()
-	}
-	events, err := readEvents(ctx, w.session)
-	if err != nil {
-		w.session = nil
-	}
-	return events, err
-}
-
-func readEvents(ctx context.Context, session *sdk.Client) (Events, error) {
+// Events returns what is about to happen to the instance.
+func (c *Client) Events(ctx context.Context) (Events, error) {
 	var events Events
 	var rebalance struct {
 		NoticeTime time.Time `json:"noticeTime"`
@@ -73,7 +51,7 @@ func readEvents(ctx context.Context, session *sdk.Client) (Events, error) {
 		"events/recommendations/rebalance": &rebalance,
 		"events/maintenance/scheduled":     &maintenance,
 	} {
-		text, err := get(ctx, session, path)
+		text, err := c.get(ctx, path)
 		if errors.Is(err, errNotThere) || err == nil && text == "" {
 			continue
 		}
@@ -96,18 +74,14 @@ func readEvents(ctx context.Context, session *sdk.Client) (Events, error) {
 		events.Maintenance = append(events.Maintenance, Maintenance{ID: event.ID, Code: event.Code, NotBefore: at})
 	}
 	var err error
-	events.TargetState, err = targetState(ctx, session)
+	events.TargetState, err = c.TargetState(ctx)
 	return events, err
 }
 
 // TargetState returns the state that Auto Scaling takes the instance to, "" when it is in
 // no group.
 func (c *Client) TargetState(ctx context.Context) (string, error) {
-	return targetState(ctx, c.session())
-}
-
-func targetState(ctx context.Context, session *sdk.Client) (string, error) {
-	state, err := get(ctx, session, "autoscaling/target-lifecycle-state")
+	state, err := c.get(ctx, "autoscaling/target-lifecycle-state")
 	if errors.Is(err, errNotThere) {
 		return "", nil
 	}

@@ -18,7 +18,7 @@ func TestEventsAreReadAsEC2WritesThem(t *testing.T) {
 			{"NotBefore":"1 Jan 2027 09:00:43 GMT","Code":"instance-stop","EventId":"instance-event-2","State":"canceled"}]`,
 		"meta-data/autoscaling/target-lifecycle-state": "InService\n",
 	})
-	got, err := imds.New(server.URL, nil).Watch().Events(t.Context())
+	got, err := imds.New(server.URL, nil).Events(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestEventsAreReadAsEC2WritesThem(t *testing.T) {
 }
 
 func TestAnInstanceWithoutEventsHasNone(t *testing.T) {
-	got, err := imds.New(imdstest.Start(t, nil).URL, nil).Watch().Events(t.Context())
+	got, err := imds.New(imdstest.Start(t, nil).URL, nil).Events(t.Context())
 	if err != nil || !reflect.DeepEqual(got, imds.Events{}) {
 		t.Errorf("got %+v, %v", got, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -40,8 +41,13 @@ func (i Instance) ProviderID() string {
 	return "aws:///" + i.AvailabilityZone + "/" + i.ID
 }
 
-// Client talks to the service.
-type Client struct{ options sdk.Options }
+// Client talks to the service, with one token for as long as that is good.
+type Client struct {
+	options sdk.Options
+
+	mu      sync.Mutex
+	session *sdk.Client // nil before the first call, and after one that failed
+}
 
 // New returns a client of the service at endpoint; when that is empty, of
 // AWS_EC2_METADATA_SERVICE_ENDPOINT or else http://169.254.169.254. Every request goes
@@ -66,15 +72,42 @@ func New(endpoint string, wrap func(http.RoundTripper) http.RoundTripper) *Clien
 	}}
 }
 
-// session begins with a fresh token: the SDK keeps one that the service refuses for as
-// long as it thinks that it is good.
-func (c *Client) session() *sdk.Client { return sdk.New(c.options) }
+// ask asks in the client's session. After a failure the next call begins with a fresh token:
+// the SDK keeps one that the service refuses for as long as it thinks that it is good.
+func (c *Client) ask(question func(session *sdk.Client) error) error {
+	c.mu.Lock()
+	if c.session == nil {
+		c.session = sdk.New(c.options)
+	}
+	session := c.session
+	c.mu.Unlock()
+	err := question(session)
+	if err != nil && !isNotFound(err) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.session == session {
+			c.session = nil
+		}
+	}
+	return err
+}
+
+// GetMetadata is the SDK's call, for those of its parts that take one.
+func (c *Client) GetMetadata(ctx context.Context, input *sdk.GetMetadataInput, options ...func(*sdk.Options)) (output *sdk.GetMetadataOutput, err error) {
+	err = c.ask(func(session *sdk.Client) error {
+		output, err = session.GetMetadata(ctx, input, options...)
+		return err
+	})
+	return output, err
+}
 
 // Instance returns who the instance is.
 func (c *Client) Instance(ctx context.Context) (Instance, error) {
-	session := c.session()
-	document, err := session.GetInstanceIdentityDocument(ctx, nil)
-	if err != nil {
+	var document *sdk.GetInstanceIdentityDocumentOutput
+	if err := c.ask(func(session *sdk.Client) (err error) {
+		document, err = session.GetInstanceIdentityDocument(ctx, nil)
+		return err
+	}); err != nil {
 		return Instance{}, fmt.Errorf("read the identity document from instance metadata: %w", brief(err))
 	}
 	instance := Instance{
@@ -83,7 +116,7 @@ func (c *Client) Instance(ctx context.Context) (Instance, error) {
 		Region:           document.Region,
 		AvailabilityZone: document.AvailabilityZone,
 	}
-	names, err := get(ctx, session, "local-hostname")
+	names, err := c.get(ctx, "local-hostname")
 	if err != nil {
 		return Instance{}, err
 	}
@@ -94,10 +127,10 @@ func (c *Client) Instance(ctx context.Context) (Instance, error) {
 	if instance.PrivateIPv4, err = netip.ParseAddr(document.PrivateIP); err != nil {
 		return Instance{}, fmt.Errorf("instance metadata: privateIp: %w", err)
 	}
-	if instance.MAC, err = get(ctx, session, "mac"); err != nil && !errors.Is(err, errNotThere) {
+	if instance.MAC, err = c.get(ctx, "mac"); err != nil && !errors.Is(err, errNotThere) {
 		return Instance{}, err
 	}
-	ipv6, err := get(ctx, session, "ipv6")
+	ipv6, err := c.get(ctx, "ipv6")
 	switch {
 	case errors.Is(err, errNotThere):
 	case err != nil:
@@ -137,7 +170,11 @@ func (i Instance) Complete() error {
 
 // UserData returns the instance's user-data, nil when it has none.
 func (c *Client) UserData(ctx context.Context) ([]byte, error) {
-	output, err := c.session().GetUserData(ctx, nil)
+	var output *sdk.GetUserDataOutput
+	err := c.ask(func(session *sdk.Client) (err error) {
+		output, err = session.GetUserData(ctx, nil)
+		return err
+	})
 	if isNotFound(err) {
 		return nil, nil
 	}
@@ -150,7 +187,7 @@ func (c *Client) UserData(ctx context.Context) ([]byte, error) {
 // Tag returns the value of the instance's tag key, "" when there is none or the instance
 // does not show its tags in its metadata.
 func (c *Client) Tag(ctx context.Context, key string) (string, error) {
-	value, err := get(ctx, c.session(), "tags/instance/"+key)
+	value, err := c.get(ctx, "tags/instance/"+key)
 	if errors.Is(err, errNotThere) {
 		return "", nil
 	}
@@ -160,8 +197,7 @@ func (c *Client) Tag(ctx context.Context, key string) (string, error) {
 // Tags returns those of the instance's tags whose keys are wanted, none when the instance does
 // not show its tags in its metadata. It reads the list of keys, and each wanted value.
 func (c *Client) Tags(ctx context.Context, wanted func(key string) bool) (map[string]string, error) {
-	session := c.session()
-	keys, err := get(ctx, session, "tags/instance")
+	keys, err := c.get(ctx, "tags/instance")
 	if errors.Is(err, errNotThere) {
 		return nil, nil
 	}
@@ -173,7 +209,7 @@ func (c *Client) Tags(ctx context.Context, wanted func(key string) bool) (map[st
 		if key = strings.TrimSpace(key); !wanted(key) {
 			continue
 		}
-		value, err := get(ctx, session, "tags/instance/"+key)
+		value, err := c.get(ctx, "tags/instance/"+key)
 		if errors.Is(err, errNotThere) {
 			continue // taken away meanwhile
 		}
@@ -188,13 +224,13 @@ func (c *Client) Tags(ctx context.Context, wanted func(key string) bool) (map[st
 // Credentials returns the credentials of the instance's role, fetched anew when they
 // are about to expire.
 func (c *Client) Credentials() aws.CredentialsProvider {
-	return aws.NewCredentialsCache(ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = c.session() }))
+	return aws.NewCredentialsCache(ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = c }))
 }
 
 var errNotThere = errors.New("not there")
 
-func get(ctx context.Context, session *sdk.Client, path string) (string, error) {
-	output, err := session.GetMetadata(ctx, &sdk.GetMetadataInput{Path: path})
+func (c *Client) get(ctx context.Context, path string) (string, error) {
+	output, err := c.GetMetadata(ctx, &sdk.GetMetadataInput{Path: path})
 	if isNotFound(err) {
 		return "", fmt.Errorf("instance metadata %s: %w", path, errNotThere)
 	}

@@ -109,15 +109,19 @@ func TestVersion1IsNeverSpoken(t *testing.T) {
 	}
 }
 
-func TestATokenThatTheServiceForgotIsReplaced(t *testing.T) {
+func TestATokenServesUntilTheServiceRefusesIt(t *testing.T) {
 	client, server := start(t, map[string]string{"user-data": "x"})
+	server.Expire(1)
+	if _, err := client.UserData(t.Context()); err == nil || !strings.Contains(err.Error(), "401") {
+		t.Errorf("with a token that ended: %v", err)
+	}
 	for range 2 {
 		if _, err := client.UserData(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const put, get = "PUT /latest/api/token", "GET /latest/user-data"
-	if want := []string{put, get, put, get}; !slices.Equal(server.Calls(), want) {
+	if want := []string{put, get, put, get, get}; !slices.Equal(server.Calls(), want) {
 		t.Errorf("calls were %q", server.Calls())
 	}
 }

@@ -41,7 +41,7 @@ type Clock interface {
 type Watcher struct {
 	Root     rootfs.Root
 	Config   Config
-	Metadata *imds.Watch
+	Metadata *imds.Client
 	// Connect returns a client of the API server as the node. It is called each round: the
 	// certificate may be a new one.
 	Connect     func() (*apiserver.Client, error)

@@ -110,7 +110,7 @@ func (w *world) watch(done func() bool) {
 		w.t.Fatal(err)
 	}
 	watcher := &lifecycle.Watcher{
-		Root: w.root, Metadata: imds.New(w.metadata.URL, nil).Watch(),
+		Root: w.root, Metadata: imds.New(w.metadata.URL, nil),
 		Config: lifecycle.Config{Instance: instance, Node: nodeName, Listeners: lifecycle.Listeners{
 			Group: "workers", TerminationHook: "drain", Drain: 5 * time.Minute,
 		}},
