@@ -151,9 +151,7 @@ func checkReboot(ctx context.Context, t *testing.T, l *lab, client kubernetes.In
 	out, err := l.inPod(t, "agent", "nsenter", "-t", "1", "-m", "--", "/usr/bin/systemctl", "reboot")
 	t.Logf("systemctl reboot: %q, %v", out, err)
 	awaitNode(ctx, t, client, name, func(node *corev1.Node) bool {
-		return node.Status.NodeInfo.BootID != before && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-		})
+		return node.Status.NodeInfo.BootID != before && ready(node)
 	})
 	checkLocalStorage(ctx, t, l, client, "storage-again", name)
 	onNode := l.onNode(t, client, "agent-again", name)

@@ -97,6 +97,8 @@ func TestOneMachine(t *testing.T) {
 	t.Run("a node that asks for another's name is refused", func(t *testing.T) { checkForeignNames(ctx, t, l, first, second) })
 	if full() {
 		t.Run("a reboot finds the drives again and runs no script twice", func(t *testing.T) { checkReboot(ctx, t, l, client, second) })
+		t.Run("a control plane that is away for five minutes gets its node all the same", func(t *testing.T) { checkControlPlaneAway(ctx, t, l, client, second) })
+		t.Run("an agent that is killed in every phase joins", func(t *testing.T) { checkKills(ctx, t, l, client, second) })
 		t.Run("pods leave a Spot node before it goes", func(t *testing.T) { checkSpotInterruption(t, l, second) })
 		t.Run("an instance in a warm pool is no node until it is wanted", func(t *testing.T) { checkWarmPool(ctx, t, l) })
 	}
