@@ -224,7 +224,7 @@ func principals(entries []registry.AccessEntry, query url.Values) []string {
 	policy := query.Get("associatedPolicyArn")
 	var arns []string
 	for _, e := range entries {
-		if policy == "" || slices.Contains(e.Policies, policy) {
+		if _, associated := e.Policy(policy); policy == "" || associated {
 			arns = append(arns, e.PrincipalARN)
 		}
 	}

@@ -82,7 +82,7 @@ func standardUser(entry registry.AccessEntry, p Principal) (User, error) {
 	if strings.HasPrefix(user.Name, "system:") || strings.HasPrefix(user.Name, "ovenbird:") {
 		return User{}, fmt.Errorf("the access entry's user name becomes %q, which is reserved", user.Name)
 	}
-	if slices.Contains(entry.Policies, registry.ClusterAdminPolicy) {
+	if _, admin := entry.Policy(registry.ClusterAdminPolicy); admin {
 		user.Groups = append(user.Groups, AdminGroup)
 	}
 	return user, nil

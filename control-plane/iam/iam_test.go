@@ -79,7 +79,7 @@ func newWorld() *world {
 	return &world{
 		cluster: registry.Cluster{Name: "kitchen", VPCID: "vpc-1"},
 		entries: map[string]registry.AccessEntry{
-			adminARN: {Type: registry.TypeStandard, Username: adminARN, Policies: []string{registry.ClusterAdminPolicy}},
+			adminARN: {Type: registry.TypeStandard, Username: adminARN, Policies: []registry.AssociatedPolicy{{ARN: registry.ClusterAdminPolicy}}},
 			nodeRole: {Type: registry.TypeEC2Linux},
 			"arn:aws:iam::111122223333:role/deployer": {
 				Type: registry.TypeStandard, Username: "arn:aws:sts::111122223333:assumed-role/deployer/{{SessionName}}", Groups: []string{"bakers"},

@@ -124,7 +124,7 @@ func open(t *testing.T) *place {
 	p.instances = nodes.NewInstances(p.account, nil)
 	var err error
 	p.cluster, err = p.registry.Create(t.Context(), registry.Cluster{Name: "kitchen", VPCID: "vpc-1"},
-		registry.AccessEntry{PrincipalARN: adminARN, Type: registry.TypeStandard, Policies: []string{registry.ClusterAdminPolicy}},
+		registry.AccessEntry{PrincipalARN: adminARN, Type: registry.TypeStandard, Policies: []registry.AssociatedPolicy{{ARN: registry.ClusterAdminPolicy}}},
 		registry.AccessEntry{PrincipalARN: nodeRole, Type: registry.TypeEC2Linux})
 	if err != nil {
 		t.Fatal(err)

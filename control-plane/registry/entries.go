@@ -15,10 +15,8 @@ import (
 const (
 	TypeStandard = "STANDARD"
 	TypeEC2Linux = "EC2_LINUX"
+	TypeEC2      = "EC2" // instances whose Kubernetes user and groups the entry says
 )
-
-// ClusterAdminPolicy is the access policy that makes its holder a cluster administrator.
-const ClusterAdminPolicy = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
 
 // AccessEntry lets an IAM principal into a cluster.
 type AccessEntry struct {
@@ -26,9 +24,9 @@ type AccessEntry struct {
 	ARN          string // of the entry itself
 	PrincipalARN string // of the role or user
 	Type         string
-	Username     string            // STANDARD: empty means the caller's ARN
-	Groups       []string          // STANDARD: Kubernetes groups
-	Policies     []string          // ARNs of access policies, for the whole cluster
+	Username     string   // STANDARD: empty means the caller's ARN
+	Groups       []string // STANDARD: Kubernetes groups
+	Policies     []AssociatedPolicy
 	Tags         map[string]string `json:",omitempty"`
 	CreatedAt    time.Time
 	ModifiedAt   time.Time

@@ -42,6 +42,12 @@ const (
 	PhaseFailed   = "FAILED"
 )
 
+// How a cluster finds out what an IAM principal may do, as the EKS API spells it.
+const (
+	ModeAPI             = "API"                // by access entries
+	ModeAPIAndConfigMap = "API_AND_CONFIG_MAP" // and by the ConfigMap aws-auth, for whom has none
+)
+
 // Cluster is one cluster: everything but Status is what a user asked for.
 type Cluster struct {
 	Name            string
@@ -64,6 +70,8 @@ type Cluster struct {
 	EndpointPublicAccess  bool
 	EndpointPrivateAccess bool
 	CreatorIsAdmin        bool
+	AuthenticationMode    string   // one of the modes below; empty in records of before there were several
+	EnabledLogs           []string // "api", "audit", ...
 
 	ClientRequestToken string
 	RequestHash        string // of the CreateCluster body, to tell a retry from another request
