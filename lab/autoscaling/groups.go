@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
@@ -47,10 +46,6 @@ const (
 	abandon = "ABANDON"
 )
 
-// longestWait bounds a lifecycle action however often its heartbeat is recorded: a hundred
-// timeouts, at most 48 hours (PutLifecycleHook).
-const longestWait = 48 * time.Hour
-
 // Fleet is the instances; fleet.Fleet documents the methods.
 type Fleet interface {
 	Instances() []fleet.Instance
@@ -80,31 +75,10 @@ type group struct {
 	Members []*member `json:"members,omitempty"`
 }
 
-type hook struct {
-	Name       string `json:"name"`
-	Transition string `json:"transition"`
-	Heartbeat  int    `json:"heartbeat"` // seconds
-	Default    string `json:"default"`   // result when the time is up
-	Metadata   string `json:"metadata,omitempty"`
-}
-
-// limit bounds how long an action of the hook lasts.
-func (h hook) limit() time.Duration { return min(100*h.timeout(), longestWait) }
-
-func (h hook) timeout() time.Duration { return time.Duration(h.Heartbeat) * time.Second }
-
 type member struct {
 	ID      string   `json:"id"`
 	State   string   `json:"state"`
 	Actions []action `json:"actions,omitempty"` // that hold the member up
-}
-
-// action is one hook's hold on an instance. It keeps the hook as it was at the beginning.
-type action struct {
-	Hook     hook      `json:"hook"`
-	Token    string    `json:"token"`
-	Began    time.Time `json:"began"`
-	Deadline time.Time `json:"deadline"`
 }
 
 // Open reads the record.
@@ -303,18 +277,6 @@ func (g *Groups) remove(name string, force bool) error {
 	return err
 }
 
-func (g *Groups) putHook(name string, h hook) error {
-	return g.change(func() error {
-		group, err := g.find(name)
-		if err != nil {
-			return err
-		}
-		group.Hooks = slices.DeleteFunc(group.Hooks, func(old hook) bool { return old.Name == h.Name })
-		group.Hooks = append(group.Hooks, h)
-		return nil
-	})
-}
-
 // attach takes running instances into a group: all, or none.
 func (g *Groups) attach(name string, ids []string) error {
 	defer g.wake()
@@ -361,74 +323,6 @@ func (g *Groups) terminate(id string) (name string, err error) {
 		return nil
 	})
 	return name, err
-}
-
-// act changes the action that a hook of a group has on an instance; the token, if there is
-// one, says which.
-func (g *Groups) act(name, hookName, id, token string, change func(*member, *action)) error {
-	defer g.wake()
-	return g.change(func() error {
-		group, err := g.find(name)
-		if err != nil {
-			return err
-		}
-		for _, m := range group.Members {
-			for index := range m.Actions {
-				a := &m.Actions[index]
-				if a.Hook.Name == hookName && (id == "" || m.ID == id) && (token == "" || a.Token == token) {
-					change(m, a)
-					return nil
-				}
-			}
-		}
-		if token != "" {
-			return query.Invalid("No active Lifecycle Action found with token %s", token)
-		}
-		return query.Invalid("No active Lifecycle Action found with instance ID %s", id)
-	})
-}
-
-// begin starts a transition, which the hooks for it hold up.
-func (m *member) begin(hooks []hook, transition string, now time.Time) {
-	m.Actions = nil
-	for _, h := range hooks {
-		if h.Transition == transition {
-			m.Actions = append(m.Actions, action{Hook: h, Token: uuid.NewString(), Began: now, Deadline: now.Add(h.timeout())})
-		}
-	}
-	wait, next := pendingWait, inService
-	if transition == terminating {
-		wait, next = terminatingWait, terminatingProceed
-	}
-	m.State = next
-	if len(m.Actions) > 0 {
-		m.State = wait
-	}
-}
-
-// finish ends an action. The member goes on when it was the last one, or when it abandons
-// the launch or cuts the other hooks of a termination short; an abandoned launch ends the
-// instance.
-func (m *member) finish(token, result string) {
-	m.Actions = slices.DeleteFunc(m.Actions, func(a action) bool { return a.Token == token })
-	if result == abandon {
-		m.Actions = nil
-	}
-	switch {
-	case len(m.Actions) > 0:
-	case m.State == pendingWait && result != abandon:
-		m.State = inService
-	default:
-		m.State = terminatingProceed
-	}
-}
-
-// beat puts an action's deadline off.
-func (a *action) beat(now time.Time) {
-	a.Deadline = now.Add(a.Hook.timeout())
-	if last := a.Began.Add(a.Hook.limit()); a.Deadline.After(last) {
-		a.Deadline = last
-	}
 }
 
 // target is the lifecycle state that the member is taken to, as its metadata tells it.
