@@ -13,6 +13,7 @@ look() {
   running=() left=1
   [ -e "$status" ] || return 0
   mapfile -t lines <"$status"
+  [[ ${lines[*]} == *'"state": '* ]] || return 0
   left=0
   for line in "${lines[@]}"; do
     case $line in
@@ -34,7 +35,7 @@ fresh() {
 
 for _ in {1..8}; do
   systemctl stop ovenbird-agent.service ovenbird-watch.service kubelet.service containerd.service
-  rm -rf /run/ovenbird /var/lib/kubelet/pki
+  rm -rf /run/ovenbird/*.{json,stale} /var/lib/kubelet/pki
   systemctl start --no-block ovenbird-agent.service
   kills=0
   while look; [ "$left" -gt 0 ]; do

@@ -147,8 +147,9 @@ func mountRoot(root, data string) error {
 		return err
 	}
 	// /etc is rendered anew at each boot. Into /opt, DaemonSets install programs that have
-	// to be there at the next boot too.
-	if err := overlay(newRoot+"/etc", "/run/ovenbird/etc"); err != nil {
+	// to be there at the next boot too. What is written to /etc does not lie among the agent's files, which people
+	// remove to make it start anew.
+	if err := overlay(newRoot+"/etc", "/run/overlay/etc"); err != nil {
 		return err
 	}
 	if err := overlay(newRoot+"/opt", newRoot+"/var/lib/ovenbird/opt"); err != nil {
