@@ -146,9 +146,9 @@ func mountRoot(root, data string) error {
 	if err := mount(data, newRoot+"/var", "ext4", unix.MS_NOATIME, ""); err != nil {
 		return err
 	}
-	// /etc is rendered anew at each boot. Into /opt, DaemonSets install programs that have
-	// to be there at the next boot too. What is written to /etc does not lie among the agent's files, which people
-	// remove to make it start anew.
+	// /etc is rendered anew at each boot. Its store is none of the agent's files, which people
+	// remove to make that start anew. Into /opt, DaemonSets install programs that have to be
+	// there at the next boot too.
 	if err := overlay(newRoot+"/etc", "/run/overlay/etc"); err != nil {
 		return err
 	}
