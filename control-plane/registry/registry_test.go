@@ -241,3 +241,41 @@ func TestWatchTellsWhatIsThereAndWhatChanges(t *testing.T) {
 	for range names { // ends when the channel closes
 	}
 }
+
+func TestTheEntriesOfOneClusterAreWatched(t *testing.T) {
+	r := registrytest.New(t)
+	create(t, r, "kitchen")
+	create(t, r, "kitchen-2") // whose entries have the first one's prefix but for the slash
+	changed := r.WatchAccessEntries(t.Context(), "kitchen")
+	told := func(doing string) {
+		t.Helper()
+		select {
+		case <-changed:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s was not told", doing)
+		}
+	}
+	const jane = "arn:aws:iam::111122223333:user/jane"
+	entry, err := r.CreateAccessEntry(t.Context(), registry.AccessEntry{Cluster: "kitchen", PrincipalARN: jane})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told("a create")
+	entry.Policies = []registry.AssociatedPolicy{{ARN: registry.ViewPolicy}}
+	if _, err := r.UpdateAccessEntry(t.Context(), entry); err != nil {
+		t.Fatal(err)
+	}
+	told("an update")
+	if _, err := r.CreateAccessEntry(t.Context(), registry.AccessEntry{Cluster: "kitchen-2", PrincipalARN: jane}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.DeleteAccessEntry(t.Context(), "kitchen", jane); err != nil {
+		t.Fatal(err)
+	}
+	told("a delete")
+	select {
+	case key := <-changed:
+		t.Errorf("something more came: %s", key)
+	default:
+	}
+}
