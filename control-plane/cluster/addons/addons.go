@@ -1,5 +1,6 @@
 // Package addons holds what every Ovenbird cluster runs inside itself, as manifests: access
-// for administrators and for the API server's kubelet client, kube-proxy and CoreDNS.
+// for administrators and for the API server's kubelet client, what access policies allow,
+// kube-proxy and CoreDNS.
 //
 // Rendering is pure; package cluster applies the result. The container images are those
 // baked into the node image, so nothing is pulled.
@@ -47,7 +48,7 @@ func Render(values Values) ([]*unstructured.Unstructured, error) {
 		return nil, fmt.Errorf("parse add-on manifests: %w", err)
 	}
 	var objects []*unstructured.Unstructured
-	for _, name := range []string{"access.yaml", "kube-proxy.yaml", "coredns.yaml"} {
+	for _, name := range []string{"access.yaml", "policies.yaml", "kube-proxy.yaml", "coredns.yaml"} {
 		var text bytes.Buffer
 		if err := all.ExecuteTemplate(&text, name, values); err != nil {
 			return nil, fmt.Errorf("render add-on manifest: %w", err)

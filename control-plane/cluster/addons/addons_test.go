@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/access"
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -51,6 +54,25 @@ func TestTheAddOnsAreAsReviewed(t *testing.T) {
 	}
 	if text.String() != string(want) {
 		t.Errorf("differs from %s (go test -update rewrites it):\n%s", path, text.String())
+	}
+}
+
+// A policy's group, role and binding have one name; package access gives it to the group.
+func TestEveryPolicyOnOfferHasItsRole(t *testing.T) {
+	objects, err := Render(values())
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, object := range objects {
+		found[object.GetKind()+" "+object.GetName()] = true
+	}
+	for _, policy := range []string{registry.ClusterAdminPolicy, registry.AdminPolicy, registry.EditPolicy, registry.ViewPolicy} {
+		for _, kind := range []string{"ClusterRole", "ClusterRoleBinding"} {
+			if !found[kind+" "+access.Role(policy)] {
+				t.Errorf("no %s %s", kind, access.Role(policy))
+			}
+		}
 	}
 }
 
