@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,9 +23,11 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/ovenbird-dev/ovenbird/control-plane/access"
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
 	"github.com/ovenbird-dev/ovenbird/control-plane/eks"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam/awsauth"
 	"github.com/ovenbird-dev/ovenbird/control-plane/nodes"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 	"github.com/ovenbird-dev/ovenbird/control-plane/supervise"
@@ -33,7 +36,7 @@ import (
 
 const (
 	shutdownTimeout = 10 * time.Second
-	approverPause   = 5 * time.Second
+	attendantPause  = 5 * time.Second
 )
 
 // serve runs the service until ctx ends.
@@ -82,6 +85,8 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 
 	clusters := registry.New(store.client)
 	instances := nodes.NewInstances(clouds.ec2, nil)
+	configMaps := awsauth.NewClusters(log.Named("iam"))
+	principals := iam.Principals{Registry: clusters, ConfigMaps: configMaps}
 	handler, err := eks.New(eks.Options{
 		Registry: clusters, EC2: clouds.ec2, Keys: s.keys, Region: s.region, AccountID: s.accountID,
 		Versions: versions, PodCIDR: s.podCIDR, Log: log.Named("eks"),
@@ -92,9 +97,13 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	reconciler := cluster.New(cluster.Options{
 		Site:     hook.site(s.stateDir, s.address, s.catalog),
 		Registry: clusters, Timing: supervise.Production(), Log: log, Now: time.Now,
-		OnActive: approve(nodes.Approver{Instances: instances, Entries: clusters, Log: log.Named("nodes")}, log),
+		OnActive: attend(log, []attendant{
+			{"approver of node certificates", nodes.Approver{Instances: instances, Entries: principals, Log: log.Named("nodes")}},
+			{"bindings of access policies", access.Bindings{Entries: clusters, Log: log.Named("access")}},
+			{"reader of aws-auth", configMaps},
+		}),
 	})
-	review := ownClusterOnly(iam.NewWebhook(clusters, clouds.sts, instances, log.Named("iam")))
+	review := ownClusterOnly(iam.NewWebhook(principals, clouds.sts, instances, log.Named("iam")))
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serveHTTPS(ctx, api, s.tls(), handler, log) })
@@ -155,24 +164,42 @@ func httpClient(loaded aws.Config) *http.Client {
 	return http.DefaultClient
 }
 
-// approve runs the approver of one ACTIVE cluster until its context ends.
-func approve(approver nodes.Approver, log *zap.Logger) func(context.Context, registry.Cluster, *rest.Config) {
+// attendant is something that runs beside each ACTIVE cluster.
+type attendant struct {
+	name string
+	runs interface {
+		// Run works until ctx ends, or until it cannot go on.
+		Run(ctx context.Context, c registry.Cluster, client kubernetes.Interface) error
+	}
+}
+
+// attend runs the attendants of one ACTIVE cluster until its context ends.
+func attend(log *zap.Logger, attendants []attendant) func(context.Context, registry.Cluster, *rest.Config) {
 	return func(ctx context.Context, c registry.Cluster, config *rest.Config) {
-		for {
-			client, err := kubernetes.NewForConfig(config)
-			if err == nil {
-				err = approver.Run(ctx, c, client)
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			pause := approverPause/2 + rand.N(approverPause)
-			log.Error("approver of node certificates ended", zap.String("cluster", c.Name), zap.Error(err), zap.Duration("next_start_in", pause))
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return
-			}
+		var group sync.WaitGroup
+		for _, a := range attendants {
+			group.Go(func() { a.attend(ctx, c, config, log.With(zap.String("cluster", c.Name))) })
+		}
+		group.Wait()
+	}
+}
+
+// attend starts the attendant again whenever it ends.
+func (a attendant) attend(ctx context.Context, c registry.Cluster, config *rest.Config, log *zap.Logger) {
+	for {
+		client, err := kubernetes.NewForConfig(config)
+		if err == nil {
+			err = a.runs.Run(ctx, c, client)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		pause := attendantPause/2 + rand.N(attendantPause)
+		log.Error(a.name+" ended", zap.Error(err), zap.Duration("next_start_in", pause))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -23,8 +23,8 @@ import (
 )
 
 // startAPIServer runs a real kube-apiserver on loopback that asks the webhook about bearer
-// tokens, and returns how an administrator reaches it.
-func startAPIServer(t *testing.T, etcd *clientv3.Client, webhook *httptest.Server, path string) *rest.Config {
+// tokens, and returns how an administrator reaches it. Flags win over its own.
+func startAPIServer(t *testing.T, etcd *clientv3.Client, webhook *httptest.Server, path string, flags ...string) *rest.Config {
 	t.Helper()
 	binary := component(t, "kubernetes/1.37.*/kube-apiserver")
 	directory := t.TempDir()
@@ -51,13 +51,14 @@ func startAPIServer(t *testing.T, etcd *clientv3.Client, webhook *httptest.Serve
 		t.Fatal(err)
 	}
 	defer output.Close()
-	cmd := exec.Command(binary,
-		"--etcd-servers="+etcd.Endpoints()[0], "--bind-address=127.0.0.1", "--secure-port="+port, "--endpoint-reconciler-type=none",
-		"--tls-cert-file="+in("server.pem"), "--tls-private-key-file="+in("server.pem"), "--client-ca-file="+in("ca.crt"),
-		"--service-account-issuer=https://test", "--service-account-key-file="+in("sa.pub"), "--service-account-signing-key-file="+in("sa.key"),
+	args := append([]string{
+		"--etcd-servers=" + etcd.Endpoints()[0], "--bind-address=127.0.0.1", "--secure-port=" + port, "--endpoint-reconciler-type=none",
+		"--tls-cert-file=" + in("server.pem"), "--tls-private-key-file=" + in("server.pem"), "--client-ca-file=" + in("ca.crt"),
+		"--service-account-issuer=https://test", "--service-account-key-file=" + in("sa.pub"), "--service-account-signing-key-file=" + in("sa.key"),
 		"--service-cluster-ip-range=172.20.0.0/16", "--authorization-mode=Node,RBAC", "--anonymous-auth=false", "--enable-admission-plugins=NodeRestriction",
-		"--authentication-token-webhook-config-file="+in("webhook.kubeconfig"), "--authentication-token-webhook-version=v1", "--authentication-token-webhook-cache-ttl=100ms",
-	)
+		"--authentication-token-webhook-config-file=" + in("webhook.kubeconfig"), "--authentication-token-webhook-version=v1", "--authentication-token-webhook-cache-ttl=100ms",
+	}, flags...)
+	cmd := exec.Command(binary, args...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

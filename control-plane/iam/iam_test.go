@@ -18,6 +18,7 @@ import (
 	authentication "k8s.io/api/authentication/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam/awsauth"
 	"github.com/ovenbird-dev/ovenbird/control-plane/nodes"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
@@ -30,7 +31,13 @@ const (
 	nodeID   = "i-0123456789abcdef0"
 	nodeARN  = "arn:aws:sts::111122223333:assumed-role/ovenbird-node/" + nodeID
 	nodeName = "ip-10-0-1-2.us-west-2.compute.internal"
+
+	standardUID = "aws-iam-authenticator:111122223333:AIDAEXAMPLE"
 )
+
+func sessionOf(role, session string) string {
+	return "arn:aws:sts::111122223333:assumed-role/" + role + "/" + session
+}
 
 // world is everything that the webhook asks: one cluster, and tokens that read as the ARN
 // of who made them.
@@ -39,6 +46,8 @@ type world struct {
 	entries   map[string]registry.AccessEntry
 	instances map[string]nodes.Instance
 	ec2       error
+	configMap map[string]string // aws-auth
+	accessKey string
 }
 
 func (w world) Get(_ context.Context, name string) (registry.Cluster, error) {
@@ -61,7 +70,7 @@ func (w world) Verify(_ context.Context, token, cluster string) (ststoken.Identi
 	if !ok {
 		return ststoken.Identity{}, ststoken.ErrInvalid
 	}
-	return ststoken.Identity{Account: account, ARN: arn, UserID: "AIDAEXAMPLE"}, nil
+	return ststoken.Identity{Account: strings.Split(arn, ":")[4], ARN: arn, UserID: "AIDAEXAMPLE:session", AccessKeyID: w.accessKey}, nil
 }
 
 func (w world) ByID(_ context.Context, id string) (nodes.Instance, error) {
@@ -73,6 +82,14 @@ func (w world) ByID(_ context.Context, id string) (nodes.Instance, error) {
 		return nodes.Instance{}, nodes.ErrNoInstance
 	}
 	return instance, nil
+}
+
+func (w world) Entry(_, principal string) (registry.AccessEntry, error) {
+	mappings, err := awsauth.Parse(w.configMap)
+	if err != nil {
+		return registry.AccessEntry{}, err
+	}
+	return mappings.Entry(principal)
 }
 
 func newWorld() *world {
@@ -87,7 +104,13 @@ func newWorld() *world {
 			"arn:aws:iam::111122223333:user/plain": {Type: registry.TypeStandard},
 			"arn:aws:iam::111122223333:role/evil":  {Type: registry.TypeStandard, Username: "{{SessionName}}:{{AccountID}}"},
 			"arn:aws:iam::111122223333:role/odd":   {Type: "FARGATE_LINUX"},
-			"arn:aws:iam::111122223333:user/node":  {Type: registry.TypeEC2Linux},
+			"arn:aws:iam::111122223333:role/keys":  {Type: registry.TypeStandard, Username: "k:{{AccountID}}:{{AccessKeyID}}:{{SessionNameRaw}}"},
+			"arn:aws:iam::111122223333:role/stray": {Type: registry.TypeStandard, Username: "k:{{EC2PrivateDNSName}}"},
+			"arn:aws:iam::111122223333:role/grab":  {Type: registry.TypeStandard, Groups: []string{"ovenbird:policy:AmazonEKSClusterAdminPolicy"}},
+			"arn:aws:iam::111122223333:role/some": {Type: registry.TypeStandard, Username: "some", Groups: []string{"bakers"}, Policies: []registry.AssociatedPolicy{
+				{ARN: registry.ViewPolicy}, {ARN: registry.EditPolicy, Namespaces: []string{"team-*", "sandbox"}},
+			}},
+			"arn:aws:iam::111122223333:user/node": {Type: registry.TypeEC2Linux},
 		},
 		instances: map[string]nodes.Instance{nodeID: {
 			ID: nodeID, State: "running", VPCID: "vpc-1", PrivateDNSName: nodeName, PrivateIP: netip.MustParseAddr("10.0.1.2"),
@@ -108,7 +131,7 @@ func ask(t *testing.T, w *world, cluster, token string) authentication.TokenRevi
 		t.Fatal(err)
 	}
 	recorder := httptest.NewRecorder()
-	NewWebhook(w, w, w, zaptest.NewLogger(t)).ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/clusters/"+cluster+"/tokenreview", bytes.NewReader(body)))
+	NewWebhook(Principals{w, w}, w, w, zaptest.NewLogger(t)).ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/clusters/"+cluster+"/tokenreview", bytes.NewReader(body)))
 	if strings.Contains(recorder.Body.String(), token) && token != "" {
 		t.Error("the answer repeats the token")
 	}
@@ -124,14 +147,20 @@ func TestAPrincipalWithAnEntryIsAUser(t *testing.T) {
 		name, arn, username, uid string
 		groups                   []string
 	}{
-		{"an administrator", adminARN, adminARN, "aws-iam-authenticator:111122223333:AIDAEXAMPLE", []string{AdminGroup}},
-		{"a role session", "arn:aws:sts::111122223333:assumed-role/deployer/jane@example.com", "arn:aws:sts::111122223333:assumed-role/deployer/jane-example.com", "aws-iam-authenticator:111122223333:AIDAEXAMPLE", []string{"bakers"}},
-		{"an entry without a name", "arn:aws:iam::111122223333:user/plain", "arn:aws:iam::111122223333:user/plain", "aws-iam-authenticator:111122223333:AIDAEXAMPLE", nil},
+		{"an administrator", adminARN, adminARN, standardUID, []string{"ovenbird:policy:AmazonEKSClusterAdminPolicy"}},
+		{"a role session", "arn:aws:sts::111122223333:assumed-role/deployer/jane@example.com", "arn:aws:sts::111122223333:assumed-role/deployer/jane-example.com", standardUID, []string{"bakers"}},
+		{"an entry without a name", "arn:aws:iam::111122223333:user/plain", "arn:aws:iam::111122223333:user/plain", standardUID, nil},
 		{"a node", nodeARN, "system:node:" + nodeName, nodeID, []string{"system:nodes"}},
+		{"every template", sessionOf("keys", "jane@example.com"), "k:111122223333:ASIAEXAMPLE:jane@example.com", standardUID, nil},
+		{"groups and policies", sessionOf("some", "x"), "some", standardUID, []string{
+			"bakers", "ovenbird:policy:AmazonEKSEditPolicy:sandbox", "ovenbird:policy:AmazonEKSEditPolicy:team-*", "ovenbird:policy:AmazonEKSViewPolicy",
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			status := ask(t, newWorld(), "kitchen", "kitchen "+tt.arn)
+			w := newWorld()
+			w.accessKey = "ASIAEXAMPLE"
+			status := ask(t, w, "kitchen", "kitchen "+tt.arn)
 			if !status.Authenticated || status.Error != "" || status.User.Username != tt.username || status.User.UID != tt.uid || !slices.Equal(status.User.Groups, tt.groups) {
 				t.Errorf("got %+v", status)
 			}
@@ -166,6 +195,9 @@ func TestEverybodyElseIsRefusedInTheSameWords(t *testing.T) {
 		{"the same role name in another account", "kitchen", "kitchen arn:aws:sts::444455556666:assumed-role/ovenbird-node/" + nodeID, nil},
 		{"an entry of another type", "kitchen", "kitchen arn:aws:sts::111122223333:assumed-role/odd/x", nil},
 		{"a session that names itself system:", "kitchen", "kitchen arn:aws:sts::111122223333:assumed-role/evil/system", nil},
+		{"an access key's ID that nobody knows", "kitchen", "kitchen " + sessionOf("keys", "x"), nil},
+		{"a template that is not for people", "kitchen", "kitchen " + sessionOf("stray", nodeID), nil},
+		{"an entry that names a policy's group", "kitchen", "kitchen " + sessionOf("grab", "x"), nil},
 		{"a node that is a user", "kitchen", "kitchen arn:aws:iam::111122223333:user/node", nil},
 		{"a session that is no instance", "kitchen", "kitchen arn:aws:sts::111122223333:assumed-role/ovenbird-node/jane", nil},
 		{"an instance that is not there", "kitchen", "kitchen arn:aws:sts::111122223333:assumed-role/ovenbird-node/i-0fedcba9876543210", nil},
@@ -187,6 +219,101 @@ func TestEverybodyElseIsRefusedInTheSameWords(t *testing.T) {
 			}
 			status := ask(t, w, tt.cluster, tt.token)
 			if status.Authenticated || status.User.Username != "" || status.Error != refused {
+				t.Errorf("got %+v", status)
+			}
+		})
+	}
+}
+
+func TestInstancesWithAnEntryOfTypeEC2(t *testing.T) {
+	stopped := func(w *world) { i := w.instances[nodeID]; i.State = "stopped"; w.instances[nodeID] = i }
+	tests := []struct {
+		name     string
+		username string
+		groups   []string
+		change   func(*world)
+		want     string // user name; empty: refused
+		in       []string
+	}{
+		{"are nodes by default", "", nil, nil, "system:node:" + nodeName, []string{"system:nodes"}},
+		{"are nodes by that template, with groups of their own", registry.NodeUsername, []string{"system:nodes", "bakers"}, nil, "system:node:" + nodeName, []string{"system:nodes", "bakers"}},
+		{"have the user name of the template", "oven:{{EC2PrivateDNSName}}:{{SessionName}}", []string{"bakers"}, nil, "oven:" + nodeName + ":" + nodeID, []string{"bakers"}},
+		{"must be running", "oven:{{EC2PrivateDNSName}}", nil, stopped, "", nil},
+		{"cannot be another node", "system:node:ip-10-0-9-9.us-west-2.compute.internal", nil, nil, "", nil},
+		{"cannot be another node by the session", "system:node:{{SessionName}}", nil, nil, "", nil},
+		{"cannot be in the nodes' group under another name", "oven:{{EC2PrivateDNSName}}", []string{"system:nodes"}, nil, "", nil},
+		{"cannot be administrators", "", []string{"system:masters"}, nil, "", nil},
+		{"cannot be in a policy's group", "", []string{"ovenbird:policy:AmazonEKSViewPolicy"}, nil, "", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld()
+			w.entries[nodeRole] = registry.AccessEntry{Type: registry.TypeEC2, Username: tt.username, Groups: tt.groups}
+			if tt.change != nil {
+				tt.change(w)
+			}
+			status := ask(t, w, "kitchen", "kitchen "+nodeARN)
+			if status.Authenticated != (tt.want != "") || status.User.Username != tt.want || !slices.Equal(status.User.Groups, tt.in) {
+				t.Errorf("got %+v", status)
+			}
+			if status.Authenticated && status.User.UID != nodeID {
+				t.Errorf("got the UID %s", status.User.UID)
+			}
+		})
+	}
+}
+
+func TestAWSAuthIsForWhoeverHasNoEntry(t *testing.T) {
+	const otherAccount = "arn:aws:iam::444455556666:user/jane"
+	role := func(username, groups string) map[string]string {
+		return map[string]string{"mapRoles": "- {rolearn: arn:aws:iam::111122223333:role/mapped, username: '" + username + "', groups: [" + groups + "]}"}
+	}
+	mapped := sessionOf("mapped", nodeID)
+	withProfile := func(w *world) {
+		i := w.instances[nodeID]
+		i.ProfileARN = "arn:aws:iam::111122223333:instance-profile/mapped"
+		w.instances[nodeID] = i
+	}
+	tests := []struct {
+		name      string
+		configMap map[string]string
+		arn       string
+		change    func(*world)
+		want      string // user name; empty: refused
+		in        []string
+	}{
+		{"a role", role("deployer:{{SessionName}}", "bakers"), mapped, nil, "deployer:" + nodeID, []string{"bakers"}},
+		{"an administrator", role("root", "system:masters"), mapped, nil, "root", []string{"system:masters"}},
+		{"no user name", role("", "bakers"), mapped, nil, mapped, []string{"bakers"}},
+		{"an account", map[string]string{"mapAccounts": "- '444455556666'"}, otherAccount, nil, otherAccount, nil},
+		{"a node", role(registry.NodeUsername, "system:bootstrappers, system:nodes"), mapped, withProfile, "system:node:" + nodeName, []string{"system:nodes", "system:bootstrappers"}},
+		{"an entry wins", map[string]string{"mapUsers": "- {userarn: '" + adminARN + "', username: mapped}"}, adminARN, nil, adminARN, []string{"ovenbird:policy:AmazonEKSClusterAdminPolicy"}},
+
+		{"nobody", nil, mapped, nil, "", nil},
+		{"a mode that knows entries only", role("deployer", ""), mapped, func(w *world) { w.cluster.AuthenticationMode = registry.ModeAPI }, "", nil},
+		{"a mode that nobody has written down", role("deployer", ""), mapped, func(w *world) { w.cluster.AuthenticationMode = "" }, "", nil},
+		{"a ConfigMap that cannot be read", map[string]string{"mapRoles": "x"}, mapped, nil, "", nil},
+		{"another account's", map[string]string{"mapAccounts": "- '444455556666'"}, mapped, nil, "", nil},
+		{"a node whose instance has another role", role(registry.NodeUsername, "system:nodes"), mapped, nil, "", nil},
+		{"a node that is no instance", role(registry.NodeUsername, "system:nodes"), sessionOf("mapped", "jane"), nil, "", nil},
+		{"a node by its session's name", role("system:node:{{SessionName}}", "system:nodes"), mapped, withProfile, "", nil},
+		{"a node by another name", role("x", "system:nodes"), mapped, withProfile, "", nil},
+		{"a node that is an administrator", role(registry.NodeUsername, "system:nodes, system:masters"), mapped, withProfile, "", nil},
+		{"a user of Kubernetes' own", role("system:kube-controller-manager", ""), mapped, nil, "", nil},
+		{"a user of Kubernetes' own by its session's name", role("{{SessionName}}:kube-scheduler", ""), sessionOf("mapped", "system"), nil, "", nil},
+		{"the API server towards kubelets", role("{{SessionName}}", ""), sessionOf("mapped", "kube-apiserver-kubelet-client"), nil, "", nil},
+		{"another group of Kubernetes' own", role("x", "system:serviceaccounts"), mapped, nil, "", nil},
+		{"a policy's group", role("x", "\"ovenbird:policy:AmazonEKSViewPolicy\""), mapped, nil, "", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld()
+			w.cluster.AuthenticationMode, w.configMap = registry.ModeAPIAndConfigMap, tt.configMap
+			if tt.change != nil {
+				tt.change(w)
+			}
+			status := ask(t, w, "kitchen", "kitchen "+tt.arn)
+			if status.Authenticated != (tt.want != "") || status.User.Username != tt.want || !slices.Equal(status.User.Groups, tt.in) {
 				t.Errorf("got %+v", status)
 			}
 		})

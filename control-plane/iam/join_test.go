@@ -30,7 +30,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/ovenbird-dev/ovenbird/control-plane/access"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam/awsauth"
 	"github.com/ovenbird-dev/ovenbird/control-plane/nodes"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry/registrytest"
@@ -110,18 +112,23 @@ func instance(n int) types.Instance {
 // place is a cluster with its API server, webhook and approver, all real.
 type place struct {
 	*account
-	registry  *registry.Registry
-	cluster   registry.Cluster
-	instances *nodes.Instances
-	admin     *rest.Config
-	sts       string
+	registry   *registry.Registry
+	configMaps *awsauth.Clusters
+	principals iam.Principals
+	cluster    registry.Cluster
+	instances  *nodes.Instances
+	admin      *rest.Config
+	sts        string
 }
 
-func open(t *testing.T) *place {
+// open starts the place; flags go to its API server.
+func open(t *testing.T, flags ...string) *place {
 	t.Helper()
 	etcd := registrytest.Etcd(t)
 	p := &place{account: &account{instances: []types.Instance{instance(1), instance(2)}}, registry: registry.New(etcd)}
 	p.instances = nodes.NewInstances(p.account, nil)
+	p.configMaps = awsauth.NewClusters(zaptest.NewLogger(t))
+	p.principals = iam.Principals{Registry: p.registry, ConfigMaps: p.configMaps}
 	var err error
 	p.cluster, err = p.registry.Create(t.Context(), registry.Cluster{Name: "kitchen", VPCID: "vpc-1"},
 		registry.AccessEntry{PrincipalARN: adminARN, Type: registry.TypeStandard, Policies: []registry.AssociatedPolicy{{ARN: registry.ClusterAdminPolicy}}},
@@ -132,8 +139,8 @@ func open(t *testing.T) *place {
 	sts := tlsServer(t, p.account)
 	p.sts = strings.TrimPrefix(sts.URL, "https://")
 	verifier := ststoken.Verifier{HTTP: sts.Client(), Host: p.sts}
-	webhook := tlsServer(t, iam.NewWebhook(p.registry, verifier, p.instances, zaptest.NewLogger(t)))
-	p.admin = startAPIServer(t, etcd, webhook, "/clusters/kitchen/tokenreview")
+	webhook := tlsServer(t, iam.NewWebhook(p.principals, verifier, p.instances, zaptest.NewLogger(t)))
+	p.admin = startAPIServer(t, etcd, webhook, "/clusters/kitchen/tokenreview", flags...)
 	return p
 }
 
@@ -226,7 +233,7 @@ func TestJoiningARealAPIServer(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		approver := nodes.Approver{Instances: p.instances, Entries: p.registry, Log: zaptest.NewLogger(t)}
+		approver := nodes.Approver{Instances: p.instances, Entries: p.principals, Log: zaptest.NewLogger(t)}
 		ended <- approver.Run(ctx, p.cluster, admin)
 	}()
 	defer func() {
@@ -245,9 +252,9 @@ func TestJoiningARealAPIServer(t *testing.T) {
 			t.Errorf("secrets: got %v, want forbidden", err)
 		}
 	})
-	t.Run("a token of an administrator is in the administrators' group", func(t *testing.T) {
+	t.Run("a token of an administrator is in the group of the policy", func(t *testing.T) {
 		user, err := p.whoami(t.Context(), p.as(t, adminARN, "kitchen"))
-		if err != nil || user.Username != adminARN || !slices.Contains(user.Groups, iam.AdminGroup) {
+		if err != nil || user.Username != adminARN || !slices.Contains(user.Groups, access.Role(registry.ClusterAdminPolicy)) {
 			t.Errorf("got %+v, %v", user, err)
 		}
 	})

@@ -26,7 +26,8 @@ const (
 	refused = "the token is not accepted by this cluster"
 )
 
-// Registry finds clusters and access entries; *registry.Registry does.
+// Registry finds clusters and access entries; *registry.Registry does, and Principals for
+// clusters that have a ConfigMap aws-auth as well.
 type Registry interface {
 	Get(ctx context.Context, name string) (registry.Cluster, error)
 	GetAccessEntry(ctx context.Context, cluster, principalARN string) (registry.AccessEntry, error)
@@ -75,12 +76,10 @@ func (w webhook) review(response http.ResponseWriter, r *http.Request) {
 // no, is not cached by kube-apiserver, so that a node need not wait once its cause is gone.
 func (w webhook) judge(ctx context.Context, cluster, token string) authentication.TokenReviewStatus {
 	principal, user, err := w.identify(ctx, cluster, token)
-	log := w.log.With(zap.String("cluster", cluster), zap.String("caller", principal.ARN))
+	w.record(cluster, principal, user, err)
 	if err != nil {
-		log.Info("token refused", zap.Error(err))
 		return authentication.TokenReviewStatus{Error: refused}
 	}
-	log.Debug("token accepted", zap.String("user", user.Name))
 	// For the audit log, under the names that EKS uses.
 	extra := map[string]authentication.ExtraValue{
 		"arn": {principal.ARN}, "canonicalArn": {principal.CanonicalARN}, "principalId": {principal.UserID},
@@ -88,11 +87,26 @@ func (w webhook) judge(ctx context.Context, cluster, token string) authenticatio
 	if principal.Session != "" {
 		extra["sessionName"] = authentication.ExtraValue{principal.Session}
 	}
+	if principal.AccessKeyID != "" {
+		extra["accessKeyId"] = authentication.ExtraValue{principal.AccessKeyID}
+	}
 	return authentication.TokenReviewStatus{Authenticated: true, User: authentication.UserInfo{
 		Username: user.Name, UID: user.UID, Groups: user.Groups, Extra: extra,
 	}}
 }
 
+// record is where every decision, and why, becomes known to those who run the service.
+func (w webhook) record(cluster string, principal Principal, user User, refusal error) {
+	log := w.log.With(zap.String("cluster", cluster), zap.String("caller", principal.ARN))
+	if refusal != nil {
+		log.Info("token refused", zap.Error(refusal))
+		return
+	}
+	log.Debug("token accepted", zap.String("user", user.Name), zap.Strings("groups", user.Groups))
+}
+
+// identify returns who sent the token, and whom the cluster takes that to be. When only the
+// first is known, it comes with the error.
 func (w webhook) identify(ctx context.Context, name, token string) (Principal, User, error) {
 	c, err := w.registry.Get(ctx, name)
 	if err != nil {
@@ -112,8 +126,8 @@ func (w webhook) identify(ctx context.Context, name, token string) (Principal, U
 	}
 	var user User
 	switch entry.Type {
-	case registry.TypeEC2Linux:
-		user, err = nodeUser(ctx, w.instances, c, principal)
+	case registry.TypeEC2Linux, registry.TypeEC2:
+		user, err = instanceUser(ctx, w.instances, c, entry, principal)
 	case registry.TypeStandard:
 		user, err = standardUser(entry, principal)
 	default:

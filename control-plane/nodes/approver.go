@@ -181,7 +181,7 @@ func (a Approver) decide(ctx context.Context, c registry.Cluster, spec certifica
 		if err != nil && !errors.Is(err, registry.ErrNotFound) {
 			return Instance{}, nil, err
 		}
-		admitted = err == nil && entry.Type == registry.TypeEC2Linux
+		admitted = err == nil && entry.OfNodes()
 	}
 	return holder, Verdict(request, c, holders, admitted), nil
 }

@@ -20,6 +20,8 @@ const (
 	userPrefix = "system:node:"
 	// Group is what every node is in.
 	Group = "system:nodes"
+	// BootstrapGroup is what nodes are in as well where a cluster still names them in aws-auth.
+	BootstrapGroup = "system:bootstrappers"
 
 	stateRunning = "running"
 )

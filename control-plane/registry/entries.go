@@ -18,14 +18,17 @@ const (
 	TypeEC2      = "EC2" // instances whose Kubernetes user and groups the entry says
 )
 
+// NodeUsername is the template of a node's user name, as EKS shows it.
+const NodeUsername = "system:node:{{EC2PrivateDNSName}}"
+
 // AccessEntry lets an IAM principal into a cluster.
 type AccessEntry struct {
 	Cluster      string
 	ARN          string // of the entry itself
 	PrincipalARN string // of the role or user
 	Type         string
-	Username     string   // STANDARD: empty means the caller's ARN
-	Groups       []string // STANDARD: Kubernetes groups
+	Username     string   // empty: of STANDARD the caller's ARN, of EC2 NodeUsername
+	Groups       []string // Kubernetes groups; EC2_LINUX has those of nodes
 	Policies     []AssociatedPolicy
 	Tags         map[string]string `json:",omitempty"`
 	CreatedAt    time.Time
@@ -35,6 +38,11 @@ type AccessEntry struct {
 	RequestHash        string `json:",omitempty"`
 
 	Revision int64 `json:"-"`
+}
+
+// OfNodes tells whether the entry's principal is the role of nodes.
+func (e AccessEntry) OfNodes() bool {
+	return e.Type == TypeEC2Linux || e.Type == TypeEC2 && (e.Username == "" || e.Username == NodeUsername)
 }
 
 // CanonicalPrincipal takes the path out of a role's ARN. STS does not tell it, and a role

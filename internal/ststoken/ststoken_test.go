@@ -77,7 +77,7 @@ func TestATokenProvesItsSignerToItsOwnClusterOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (Identity{Account: "111122223333", ARN: nodeARN, UserID: "AROAX:i-0abc"}); identity != want {
+	if want := (Identity{Account: "111122223333", ARN: nodeARN, UserID: "AROAX:i-0abc", AccessKeyID: "ASIAEXAMPLE"}); identity != want {
 		t.Errorf("got %+v, want %+v", identity, want)
 	}
 	if _, err := verifier.Verify(t.Context(), good, "pantry"); !errors.Is(err, ErrInvalid) {

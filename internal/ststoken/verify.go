@@ -129,9 +129,10 @@ func checkQuery(query url.Values, now time.Time) error {
 
 // Identity is the caller, as STS names it.
 type Identity struct {
-	Account string
-	ARN     string
-	UserID  string
+	Account     string
+	ARN         string
+	UserID      string
+	AccessKeyID string // that signed, as STS verified
 }
 
 // Verifier turns tokens into identities by asking STS.
@@ -171,7 +172,11 @@ func (v Verifier) Verify(ctx context.Context, token, cluster string) (Identity, 
 	if err != nil {
 		return Identity{}, fmt.Errorf("read the answer of STS at %s: %w", v.Host, err)
 	}
-	return readAnswer(v.Host, response.StatusCode, body)
+	identity, err := readAnswer(v.Host, response.StatusCode, body)
+	if err == nil {
+		identity.AccessKeyID, _, _ = strings.Cut(presigned.Query().Get("X-Amz-Credential"), "/")
+	}
+	return identity, err
 }
 
 func readAnswer(host string, status int, body []byte) (Identity, error) {
@@ -195,7 +200,8 @@ func readAnswer(host string, status int, body []byte) (Identity, error) {
 	if err := json.Unmarshal(body, &answer); err != nil {
 		return Identity{}, fmt.Errorf("decode the answer of STS at %s: %w", host, err)
 	}
-	identity := Identity(answer.GetCallerIdentityResponse.GetCallerIdentityResult)
+	result := answer.GetCallerIdentityResponse.GetCallerIdentityResult
+	identity := Identity{Account: result.Account, ARN: result.ARN, UserID: result.UserID}
 	if identity.Account == "" || identity.ARN == "" || identity.UserID == "" {
 		return Identity{}, fmt.Errorf("STS at %s answered without an identity", host)
 	}
