@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -19,24 +17,6 @@ import (
 
 // tokenTimeout is long enough for instance metadata on a busy machine; kubelet waits.
 const tokenTimeout = 30 * time.Second
-
-const (
-	execV1      = "client.authentication.k8s.io/v1"
-	execV1beta1 = "client.authentication.k8s.io/v1beta1"
-)
-
-// execCredential is what an exec plugin answers, in both versions.
-type execCredential struct {
-	APIVersion string         `json:"apiVersion"`
-	Kind       string         `json:"kind"`
-	Spec       map[string]any `json:"spec"`
-	Status     execStatus     `json:"status"`
-}
-
-type execStatus struct {
-	Token   string    `json:"token"`
-	Expires time.Time `json:"expirationTimestamp"`
-}
 
 func tokenCommand() *cobra.Command {
 	var cluster, region, endpoint string
@@ -56,9 +36,8 @@ good for 15 minutes: it is a secret, and it is offered for 14.`,
 		if !nodeconfig.IsClusterName(cluster) {
 			return cli.Usage(fmt.Errorf("--cluster: %q is not a cluster name", cluster))
 		}
-		credential := execCredential{Kind: "ExecCredential", Spec: map[string]any{}}
-		var err error
-		if credential.APIVersion, err = execVersion(os.Getenv("KUBERNETES_EXEC_INFO")); err != nil {
+		version, err := ststoken.ExecVersion(os.Getenv(ststoken.ExecInfo), ststoken.ExecV1)
+		if err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), tokenTimeout)
@@ -79,26 +58,7 @@ good for 15 minutes: it is a secret, and it is offered for 14.`,
 		if err != nil {
 			return err
 		}
-		credential.Status = execStatus{token, expires.UTC().Truncate(time.Second)}
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(credential)
+		return ststoken.WriteExecCredential(cmd.OutOrStdout(), version, token, expires)
 	}
 	return cmd
-}
-
-// execVersion returns the version that the caller asks for in KUBERNETES_EXEC_INFO, v1 when
-// there is no such caller.
-func execVersion(info string) (string, error) {
-	if info == "" {
-		return execV1, nil
-	}
-	var asked struct {
-		APIVersion string `json:"apiVersion"`
-	}
-	if err := json.Unmarshal([]byte(info), &asked); err != nil {
-		return "", errors.New("KUBERNETES_EXEC_INFO is not JSON")
-	}
-	if asked.APIVersion != execV1 && asked.APIVersion != execV1beta1 {
-		return "", fmt.Errorf("KUBERNETES_EXEC_INFO asks for %q: want %s or %s", asked.APIVersion, execV1, execV1beta1)
-	}
-	return asked.APIVersion, nil
 }

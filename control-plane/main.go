@@ -22,9 +22,7 @@ func newRootCommand() *cobra.Command {
 		&cobra.Group{ID: "operate", Title: "Working with clusters, through the EKS API:"},
 		&cobra.Group{ID: "run", Title: "Running the service, on its machine:"},
 	)
-	for _, cmd := range []*cobra.Command{
-		operator.ClusterCommand(), operator.AccessEntryCommand(), operator.KubeconfigCommand(), operator.UserDataCommand(),
-	} {
+	for _, cmd := range operator.Commands() {
 		cmd.GroupID = "operate"
 		root.AddCommand(cmd)
 	}

@@ -41,7 +41,7 @@ func KubeconfigCommand() *cobra.Command {
 		Long: `Write a kubeconfig with an administrator certificate of eight hours.
 
 The certificate is signed with the cluster's own key, so this works only on the machine
-where the service keeps its state. Elsewhere, use ` + "`aws eks update-kubeconfig`" + `.
+where the service keeps its state. Elsewhere, use ` + "`ovenbird update-kubeconfig`" + `.
 Other contexts in the file stay as they are.`,
 		Example: "  ovenbird kubeconfig demo\n  ovenbird kubeconfig demo --file - | kubectl --kubeconfig /dev/stdin get nodes",
 		Args:    oneCluster,
@@ -94,21 +94,40 @@ func writeKubeconfig(ctx context.Context, name string, flags kubeconfigFlags, st
 	if err := addAdministrator(config, cluster, flags.stateDir, proxy, now); err != nil {
 		return kubeconfigWritten{}, err
 	}
-	data, err := clientcmd.Write(*config)
-	if err != nil {
-		return kubeconfigWritten{}, fmt.Errorf("encode kubeconfig: %w", err)
-	}
 	if flags.file == "-" {
-		_, err := stdout.Write(data)
+		return kubeconfigWritten{}, printKubeconfig(stdout, config)
+	}
+	if err := saveKubeconfig(flags.file, config); err != nil {
 		return kubeconfigWritten{}, err
 	}
-	if err := os.MkdirAll(filepath.Dir(flags.file), 0o755); err != nil { //nolint:gosec // as kubectl makes it; the file is 0600
-		return kubeconfigWritten{}, fmt.Errorf("write kubeconfig: %w", err)
-	}
-	if err := renameio.WriteFile(flags.file, data, 0o600, renameio.IgnoreUmask()); err != nil {
-		return kubeconfigWritten{}, fmt.Errorf("write kubeconfig: %w", err)
-	}
 	return kubeconfigWritten{flags.file, name, now.Add(adminLifetime)}, nil
+}
+
+func printKubeconfig(w io.Writer, config *api.Config) error {
+	data, err := clientcmd.Write(*config)
+	if err != nil {
+		return fmt.Errorf("encode kubeconfig: %w", err)
+	}
+	_, err = w.Write(data)
+	return err
+}
+
+// saveKubeconfig writes the file whole, and the one that it leads to where it is a link.
+func saveKubeconfig(file string, config *api.Config) error {
+	var data bytes.Buffer
+	if err := printKubeconfig(&data, config); err != nil {
+		return err
+	}
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // as kubectl makes it; the file is 0600
+		return fmt.Errorf("write kubeconfig: %w", err)
+	}
+	if err := renameio.WriteFile(file, data.Bytes(), 0o600, renameio.IgnoreUmask()); err != nil {
+		return fmt.Errorf("write kubeconfig: %w", err)
+	}
+	return nil
 }
 
 // readKubeconfig reads what is in the file already, so that nothing in it gets lost.
@@ -118,7 +137,7 @@ func readKubeconfig(file string) (*api.Config, error) {
 		return api.NewConfig(), nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s is there and is no kubeconfig: choose another --file: %w", file, err)
+		return nil, fmt.Errorf("%s is there and is no kubeconfig: choose another: %w", file, err)
 	}
 	return config, nil
 }

@@ -24,14 +24,25 @@ import (
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
 )
 
+// Commands are all commands of the package.
+func Commands() []*cobra.Command {
+	return []*cobra.Command{
+		ClusterCommand(), AccessEntryCommand(), KubeconfigCommand(), UpdateKubeconfigCommand(), GetTokenCommand(), UserDataCommand(),
+	}
+}
+
 // callTimeout bounds one call to the API, the SDK's retries included.
 const callTimeout = 60 * time.Second
 
 const orTheLab = `or load the lab's environment with eval "$(ovenbird-lab env)"`
 
-// connect reads the AWS environment.
-func connect(ctx context.Context) (aws.Config, *eks.Client, error) {
-	loaded, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
+// connect reads the AWS environment; a region that is given wins over it.
+func connect(ctx context.Context, region ...string) (aws.Config, *eks.Client, error) {
+	options := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
+	for _, r := range region {
+		options = append(options, config.WithRegion(r)) // an empty one counts for nothing
+	}
+	loaded, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return aws.Config{}, nil, fmt.Errorf("read the AWS configuration: %w", err)
 	}

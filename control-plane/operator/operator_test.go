@@ -88,7 +88,7 @@ func environment(t *testing.T, endpoint string) {
 func ovenbird(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	root := &cobra.Command{Use: "ovenbird", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(operator.ClusterCommand(), operator.AccessEntryCommand(), operator.KubeconfigCommand(), operator.UserDataCommand())
+	root.AddCommand(operator.Commands()...)
 	var out, problems bytes.Buffer
 	root.SetOut(&out)
 	root.SetErr(&problems)
@@ -265,7 +265,7 @@ func TestKubeconfigRefusesKeysOfAnotherCluster(t *testing.T) {
 	if err := os.WriteFile(file, []byte("not: [a kubeconfig"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := ovenbird(t, "kubeconfig", "demo", "--state-dir", state, "--file", file); err == nil || !strings.Contains(err.Error(), "choose another --file") {
+	if _, _, err := ovenbird(t, "kubeconfig", "demo", "--state-dir", state, "--file", file); err == nil || !strings.Contains(err.Error(), "choose another") {
 		t.Errorf("over another file: %v", err)
 	}
 }
@@ -406,7 +406,7 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 			visit(sub)
 		}
 	}
-	for _, cmd := range []*cobra.Command{operator.ClusterCommand(), operator.AccessEntryCommand(), operator.KubeconfigCommand(), operator.UserDataCommand()} {
+	for _, cmd := range operator.Commands() {
 		visit(cmd)
 	}
 }
