@@ -50,6 +50,9 @@ const (
 	ModeAPIAndConfigMap = "API_AND_CONFIG_MAP" // and by the ConfigMap aws-auth, for whom has none
 )
 
+// LogAudit is the type of log that a control plane writes only when it is enabled.
+const LogAudit = "audit"
+
 // Cluster is one cluster: everything but Status is what a user asked for.
 type Cluster struct {
 	Name            string
