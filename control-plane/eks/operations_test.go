@@ -155,11 +155,11 @@ func TestThePageAboutCompatibilityHasTheTable(t *testing.T) {
 	for _, o := range operations() {
 		fmt.Fprintf(&table, "| %s | %s | %s |\n", o.name, o.state, o.note)
 	}
-	checkPage(t, "operations", table.String())
+	CheckPage(t, "operations", table.String())
 }
 
-// checkPage holds the part of the page between two marks to what it should be.
-func checkPage(t *testing.T, mark, want string) {
+// CheckPage holds the part of the page between two marks to what it should be.
+func CheckPage(t *testing.T, mark, want string) {
 	t.Helper()
 	page, err := os.ReadFile(compatibilityPage)
 	if err != nil {
