@@ -55,60 +55,71 @@ func (a *api) updateClusterConfig(ctx context.Context, r *http.Request) (any, er
 	if err != nil {
 		return nil, err
 	}
-	name, token := r.PathValue("name"), request.ClientRequestToken
-	if _, err := a.cluster(ctx, name); err != nil {
+	name := r.PathValue("name")
+	c, err := a.cluster(ctx, name)
+	if err != nil {
 		return nil, err
 	}
 	change, err := request.change(name)
 	if err != nil {
 		return nil, err
 	}
-	if earlier, found, err := a.earlierUpdate(ctx, name, token, hash); err != nil || found {
+	wanted := registry.Update{
+		ID: updateID(c, request.ClientRequestToken), Cluster: name, Type: change.kind, Params: change.params, CreatedAt: a.Now().UTC(), RequestHash: hash,
+	}
+	if earlier, found, err := a.earlierUpdate(ctx, wanted); err != nil || found {
 		return earlier, err
 	}
-	started, err := a.Registry.StartUpdate(ctx, registry.Update{
-		ID: uuid.NewString(), Cluster: name, Type: change.kind, Params: change.params, CreatedAt: a.Now().UTC(),
-		ClientRequestToken: token, RequestHash: hash,
-	}, func(c *registry.Cluster) error {
+	started, err := a.Registry.StartUpdate(ctx, wanted, func(c *registry.Cluster) error {
 		if now := status(*c); now != registry.PhaseActive {
 			return badRequest(name, "Cannot %s because cluster %s is %s", change.kind, name, now)
 		}
 		return change.apply(c)
 	})
-	var busy *registry.InProgressError
-	switch {
-	case errors.As(err, &busy):
-		// A retry may have overtaken the call that it repeats.
-		if earlier, found, err := a.earlierUpdate(ctx, name, token, hash); err != nil || found {
+	if err != nil {
+		// A retry may have overtaken the call that it repeats, and so be refused for what that did.
+		if earlier, found, err := a.earlierUpdate(ctx, wanted); err != nil || found {
 			return earlier, err
 		}
-		return nil, inUse(name, "Cannot %s because cluster %s currently has update %s in progress", change.kind, name, busy.ID)
-	case errors.Is(err, registry.ErrNotFound):
-		return nil, noCluster(name)
-	case err != nil:
-		return nil, err
+		return nil, startError(err, wanted)
 	}
 	a.Log.Info("cluster is to be updated", zap.String("cluster", name), zap.String("update", started.ID), zap.String("type", change.kind), zap.String("caller", caller(ctx)))
 	return updateOnTheWire(started), nil
 }
 
-// earlierUpdate looks for the update that an earlier call with the same token has started.
-func (a *api) earlierUpdate(ctx context.Context, name, token, hash string) (answer any, found bool, err error) {
+// updateID makes the ID of a client's token, so that the registry itself lets a token start
+// one update only.
+func updateID(c registry.Cluster, token string) string {
 	if token == "" {
-		return nil, false, nil
+		return uuid.NewString()
 	}
-	updates, err := a.Registry.ListUpdates(ctx, name)
-	if err != nil {
-		return nil, false, err
-	}
-	i := slices.IndexFunc(updates, func(u registry.Update) bool { return u.ClientRequestToken == token })
+	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(c.ARN+" "+token)).String()
+}
+
+// earlierUpdate looks for the update that an earlier call with the same token has started.
+func (a *api) earlierUpdate(ctx context.Context, wanted registry.Update) (answer any, found bool, err error) {
+	earlier, err := a.Registry.GetUpdate(ctx, wanted.Cluster, wanted.ID)
 	switch {
-	case i < 0:
+	case errors.Is(err, registry.ErrNotFound):
 		return nil, false, nil
-	case updates[i].RequestHash != hash:
-		return nil, false, tokenReused(name)
+	case err != nil:
+		return nil, false, err
+	case earlier.RequestHash != wanted.RequestHash:
+		return nil, false, tokenReused(wanted.Cluster)
 	}
-	return updateOnTheWire(updates[i]), true, nil
+	return updateOnTheWire(earlier), true, nil
+}
+
+// startError says why an update was not started.
+func startError(err error, wanted registry.Update) error {
+	var busy *registry.InProgressError
+	switch {
+	case errors.As(err, &busy):
+		return inUse(wanted.Cluster, "Cannot %s because cluster %s currently has update %s in progress", wanted.Type, wanted.Cluster, busy.ID)
+	case errors.Is(err, registry.ErrNotFound):
+		return noCluster(wanted.Cluster)
+	}
+	return err
 }
 
 type updateVersionRequest struct {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -177,6 +178,35 @@ func TestARepeatedUpdateAnswersAsTheFirst(t *testing.T) {
 	var invalid *types.InvalidParameterException
 	if _, err := s.UpdateClusterConfig(ctx, other); !errors.As(err, &invalid) || !strings.Contains(invalid.ErrorMessage(), "clientRequestToken") {
 		t.Errorf("another body: got %v", err)
+	}
+}
+
+func TestOneTokenStartsOneUpdateHoweverOftenItComesAtOnce(t *testing.T) {
+	s := startActive(t)
+	input := configInput(func(in *awseks.UpdateClusterConfigInput) { in.DeletionProtection = aws.Bool(true) })
+	input.ClientRequestToken = aws.String("token-1")
+	var wg sync.WaitGroup
+	ids := make(chan string, 6)
+	for range cap(ids) {
+		wg.Go(func() {
+			started, err := s.UpdateClusterConfig(t.Context(), input)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ids <- *started.Update.Id
+			if err := s.registry.FinishUpdate(t.Context(), "kitchen", *started.Update.Id); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	close(ids)
+	first := <-ids
+	for id := range ids {
+		if id != first {
+			t.Errorf("updates %s and %s", first, id)
+		}
 	}
 }
 

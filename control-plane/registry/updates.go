@@ -20,7 +20,7 @@ const (
 // Update is one change of a cluster's settings, from the call that asked for it until the
 // cluster runs so, or until it is clear that it cannot.
 type Update struct {
-	ID        string // a UUID
+	ID        string // a UUID; no cluster has two of one ID
 	Cluster   string
 	Type      string // "LoggingUpdate", ...
 	Params    []UpdateParam
@@ -30,8 +30,7 @@ type Update struct {
 
 	Before Settings // what a failed update goes back to
 
-	ClientRequestToken string `json:",omitempty"`
-	RequestHash        string `json:",omitempty"`
+	RequestHash string // of the body that asked for it, to tell a retry from another request
 
 	Revision int64 `json:"-"`
 }
@@ -69,8 +68,8 @@ func (e *InProgressError) Error() string { return "update " + e.ID + " is in pro
 func updateKey(cluster, id string) string { return updatesPrefix + cluster + "/" + id }
 
 // StartUpdate lets change edit the cluster and writes it together with the update, which it
-// returns in progress. *InProgressError: the cluster has another. ErrNotFound: there is no
-// such cluster. An error from change ends it.
+// returns in progress. *InProgressError: the cluster has one already. ErrExists: it has had
+// one of that ID. ErrNotFound: there is no such cluster. An error from change ends it.
 func (r *Registry) StartUpdate(ctx context.Context, u Update, change func(*Cluster) error) (Update, error) {
 	u.Status, u.Revision = UpdateInProgress, 0
 	for {
@@ -118,7 +117,8 @@ func (r *Registry) FinishUpdate(ctx context.Context, cluster, id string, reasons
 	}
 }
 
-// writeUpdate writes a cluster and an update if both are still what was read.
+// writeUpdate writes a cluster and an update if both are still what was read; ErrExists: a
+// new update is not new.
 func (r *Registry) writeUpdate(ctx context.Context, c Cluster, u Update) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -134,9 +134,13 @@ func (r *Registry) writeUpdate(ctx context.Context, c Cluster, u Update) (int64,
 	answer, err := r.etcd.Txn(ctx).
 		If(clientv3.Compare(clientv3.ModRevision(key), "=", c.Revision), clientv3.Compare(clientv3.ModRevision(updateKey), "=", u.Revision)).
 		Then(clientv3.OpPut(key, string(cluster)), clientv3.OpPut(updateKey, string(update))).
+		Else(clientv3.OpGet(updateKey, clientv3.WithKeysOnly())).
 		Commit()
 	if err == nil && !answer.Succeeded {
 		err = ErrConflict
+		if u.Revision == 0 && len(answer.Responses[0].GetResponseRange().Kvs) > 0 {
+			err = ErrExists
+		}
 	}
 	if err != nil {
 		return 0, fmt.Errorf("write update %s of cluster %s: %w", u.ID, c.Name, err)

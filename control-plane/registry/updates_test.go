@@ -46,7 +46,10 @@ func TestAnUpdateIsWrittenWithTheClusterAndFinishedWithIt(t *testing.T) {
 	if err != nil || c.UpdateID != "" || !slices.Equal(c.EnabledLogs, []string{"audit"}) {
 		t.Errorf("finished: %+v, %v", c, err)
 	}
-	if _, err := r.StartUpdate(ctx, registry.Update{ID: "3", Cluster: "kitchen-2"}, auditing); err != nil {
+	if _, err := r.StartUpdate(ctx, registry.Update{ID: "1", Cluster: "kitchen"}, auditing); !errors.Is(err, registry.ErrExists) {
+		t.Errorf("the same ID again: got %v, want ErrExists", err)
+	}
+	if _, err := r.StartUpdate(ctx, registry.Update{ID: "1", Cluster: "kitchen-2"}, auditing); err != nil {
 		t.Fatal(err)
 	}
 	if all, err := r.ListUpdates(ctx, "kitchen"); err != nil || len(all) != 1 || all[0].Status != registry.UpdateSuccessful {
