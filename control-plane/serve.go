@@ -150,6 +150,12 @@ func (s settings) versions() ([]string, error) {
 	return minors, err
 }
 
+// patch is what a new cluster of a minor version gets.
+func (s settings) patch(minor string) (string, error) {
+	release, err := s.catalog.Newest(minor)
+	return release.Kubernetes, err
+}
+
 // makeStateDir makes a directory that keeps everybody else out, since it will hold keys,
 // and returns its one true name: processes are found again by it.
 func makeStateDir(dir string) (string, error) {

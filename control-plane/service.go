@@ -89,7 +89,7 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	principals := iam.Principals{Registry: clusters, ConfigMaps: configMaps}
 	handler, err := eks.New(eks.Options{
 		Registry: clusters, EC2: clouds.ec2, Keys: s.keys, Region: s.region, AccountID: s.accountID,
-		Versions: versions, PodCIDR: s.podCIDR, Log: log.Named("eks"),
+		Versions: versions, Patch: s.patch, PodCIDR: s.podCIDR, Log: log.Named("eks"),
 	})
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -65,7 +66,7 @@ func (s Site) describe(c registry.Cluster, idle bool) (component.Cluster, error)
 	if err != nil {
 		return component.Cluster{}, err
 	}
-	return component.Cluster{
+	description := component.Cluster{
 		Name: c.Name, Release: release, Dir: dir,
 		Address: s.Address, Port: uint16(c.Port), ServiceCIDR: service, PodCIDR: pods,
 		Local: component.LocalPorts{
@@ -74,7 +75,12 @@ func (s Site) describe(c registry.Cluster, idle bool) (component.Cluster, error)
 		},
 		Webhook:       component.TokenWebhook{URL: s.WebhookURL + "/clusters/" + c.Name + "/tokenreview", Authority: s.WebhookAuthorityFile},
 		EncryptionKey: secret,
-	}, nil
+	}
+	// The other types of logs are the components' output, which is always kept.
+	if slices.Contains(c.EnabledLogs, registry.LogAudit) {
+		description.AuditLog = auditLog(dir)
+	}
+	return description, nil
 }
 
 // release keeps a cluster at the patch it runs while that is there; a new one gets the newest.

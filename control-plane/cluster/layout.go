@@ -14,3 +14,6 @@ const Authority = "ca"
 
 // runDir holds the records and logs of a cluster's processes.
 func runDir(dir string) string { return filepath.Join(dir, "run") }
+
+// auditLog is where a cluster's API server writes its audit log.
+func auditLog(dir string) string { return filepath.Join(runDir(dir), "kube-apiserver-audit.log") }

@@ -8,7 +8,9 @@
 //	    └──what no retry can mend──▶ FAILED ───────────────────────────▲
 //
 // ACTIVE is for good: a component that is down later is started again, and said in the
-// status message. Processes go on running when the service stops.
+// status message. An update changes what an ACTIVE cluster should be; it is finished once
+// all components run so, or fails after a while and what was before comes back. Processes
+// go on running when the service stops.
 package cluster
 
 import (

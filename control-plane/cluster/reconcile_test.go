@@ -47,6 +47,11 @@ func refusing(t *testing.T) component.Catalog {
 
 func reconciling(t *testing.T) (*registry.Registry, string) {
 	t.Helper()
+	return reconcilingAt(t, time.Now)
+}
+
+func reconcilingAt(t *testing.T, now func() time.Time) (*registry.Registry, string) {
+	t.Helper()
 	state, clusters := t.TempDir(), registrytest.New(t)
 	if _, err := pki.Ensure(state, pki.Spec{Authorities: []pki.AuthorityRequest{{Name: "service", CommonName: "ovenbird-ca"}}}, time.Now()); err != nil {
 		t.Fatal(err)
@@ -60,7 +65,7 @@ func reconciling(t *testing.T) (*registry.Registry, string) {
 			StateDir: state, Address: netip.MustParseAddr("127.0.0.1"), Catalog: refusing(t),
 			WebhookURL: "https://127.0.0.1:1", WebhookAuthority: authority, WebhookAuthorityFile: filepath.Join(state, "service.crt"),
 		},
-		Registry: clusters, Timing: supervise.Production(), Log: zap.NewNop(), Now: time.Now,
+		Registry: clusters, Timing: supervise.Production(), Log: zap.NewNop(), Now: now,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})

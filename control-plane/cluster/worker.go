@@ -23,6 +23,11 @@ const (
 	// firstRetry and lastRetry bound the wait after a failed step.
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 30 * time.Second
+	// updateLimit is how long an update may take: a component has two minutes to start, and
+	// one that another trouble holds up gets its chance too.
+	updateLimit = 5 * time.Minute
+	// updatePause is how often a cluster is looked at that has an update in progress.
+	updatePause = 5 * time.Second
 	// reportPause keeps a cluster that is in trouble from writing to the registry all the time.
 	reportPause = time.Second
 )
@@ -41,6 +46,10 @@ type worker struct {
 	failures   int       // steps that failed in a row
 	reported   time.Time // when the record's status was last written
 	unsaid     bool      // a message is held back until reportPause is over
+	updating   struct {  // the update in progress; its time begins anew with every service
+		id    string
+		since time.Time
+	}
 
 	leave func() // ends OnActive and waits for it; nil: not running
 }
@@ -90,6 +99,9 @@ func (w *worker) run(ctx context.Context) {
 			fallthrough
 		default:
 			w.failures = 0
+			if w.updating.id != "" {
+				pause = min(pause, updatePause)
+			}
 		}
 		if !w.await(ctx, changed, pause) {
 			return
@@ -138,10 +150,13 @@ func (w *worker) converge(ctx context.Context) (gone bool, err error) {
 		return false, nil
 	}
 	err = w.make(ctx, c)
-	if err != nil && ctx.Err() == nil {
-		return false, w.report(ctx, c, err)
+	if ctx.Err() != nil {
+		return false, err
 	}
-	return false, err
+	if err != nil {
+		err = w.report(ctx, c, err)
+	}
+	return false, errors.Join(err, w.giveUp(ctx, c, err))
 }
 
 // make takes a cluster one look further towards ACTIVE, or keeps it there.
@@ -248,7 +263,11 @@ func (w *worker) activate(ctx context.Context, c registry.Cluster, description c
 		Phase: registry.PhaseActive, KubernetesVersion: description.Release.Kubernetes,
 		Endpoint: description.Endpoint(), CertificateAuthority: certificate,
 	}
+	update := c.UpdateID
 	if c, err = w.write(ctx, c, status); err != nil {
+		return err
+	}
+	if err := w.complete(ctx, update); err != nil {
 		return err
 	}
 	if w.leave == nil {

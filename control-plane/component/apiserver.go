@@ -5,7 +5,8 @@ import "fmt"
 func (c Cluster) apiServer() Component {
 	address := c.Address.String()
 	webhook, encryption := c.file("token-webhook.kubeconfig"), c.file("encryption.yaml")
-	args := join(c.serving(address, c.Port, "apiserver"), []string{
+	audit, auditFiles := c.audit()
+	args := join(c.serving(address, c.Port, "apiserver"), audit, []string{
 		option("advertise-address", address),
 		option("endpoint-reconciler-type", c.endpointReconciler()),
 
@@ -53,10 +54,10 @@ func (c Cluster) apiServer() Component {
 	listen := c.Endpoint()[len("https://"):]
 	return Component{
 		Name: APIServer, Version: c.Release.Kubernetes, Path: c.program(APIServer), Args: args,
-		Files: []File{
+		Files: append([]File{
 			{webhook, 0o600, kubeconfig(c.Webhook.URL, c.Webhook.Authority, c.key(webhookClient+".pem"))},
 			{encryption, 0o600, encryptionConfig(c.EncryptionKey)},
-		},
+		}, auditFiles...),
 		Ports: []Port{{"https", listen}},
 		// A restart of the API server would not help an etcd that is down.
 		Probe:     c.probe(listen, "/readyz", "/livez?exclude=etcd"),

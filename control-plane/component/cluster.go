@@ -31,6 +31,8 @@ type Cluster struct {
 	Webhook     TokenWebhook
 	// EncryptionKey is 32 bytes, base64-encoded, with which Secrets are encrypted in etcd.
 	EncryptionKey string
+	// AuditLog is the file that the API server writes its audit log to; empty: none.
+	AuditLog string
 }
 
 // LocalPorts are the ports on 127.0.0.1 that a cluster's components listen on.

@@ -42,6 +42,12 @@ func TestComponentsOfAClusterAreAsReviewed(t *testing.T) {
 	}
 }
 
+func TestAnAuditedAPIServerIsAsReviewed(t *testing.T) {
+	audited := blue()
+	audited.AuditLog = "/state/clusters/blue/run/kube-apiserver-audit.log"
+	golden(t, "kube-apiserver-audited.txt", describe(audited.apiServer()))
+}
+
 // describe lays a component out for review.
 func describe(c Component) string {
 	var b strings.Builder
@@ -89,6 +95,7 @@ func TestADigestChangesWithWhatDecidesHowAComponentRuns(t *testing.T) {
 		"etcd's port":     {func(c *Cluster) { c.Local.Etcd++ }, []string{Etcd, APIServer}},
 		"the webhook":     {func(c *Cluster) { c.Webhook.URL += "x" }, []string{APIServer}},
 		"the pod network": {func(c *Cluster) { c.PodCIDR = netip.MustParsePrefix("10.0.0.0/8") }, []string{ControllerManager}},
+		"the audit log":   {func(c *Cluster) { c.AuditLog = "/log" }, []string{APIServer}},
 		"the secrets key": {func(c *Cluster) { c.EncryptionKey = "other" }, []string{APIServer}},
 	}
 	for name, test := range tests {

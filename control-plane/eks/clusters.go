@@ -55,6 +55,14 @@ func (a *api) listClusters(ctx context.Context, r *http.Request) (any, error) {
 func (a *api) deleteCluster(ctx context.Context, r *http.Request) (any, error) {
 	name := r.PathValue("name")
 	c, err := a.Registry.Change(ctx, name, func(c *registry.Cluster) error {
+		switch {
+		case c.Deleting:
+		// As on EKS, it protects a cluster that is of use: no update ends for one that is not.
+		case c.DeletionProtection && c.Status.Phase == registry.PhaseActive:
+			return badRequest(name, "Cluster %s has deletion protection on: turn it off with UpdateClusterConfig first", name)
+		case c.UpdateID != "":
+			return inUse(name, "Cannot delete because cluster %s currently has update %s in progress", name, c.UpdateID)
+		}
 		c.Deleting = true
 		return nil
 	})

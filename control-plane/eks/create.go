@@ -30,6 +30,8 @@ type createRequest struct {
 	VPC                *createVPC        `json:"resourcesVpcConfig"`
 	Network            createNetwork     `json:"kubernetesNetworkConfig"`
 	Access             createAccess      `json:"accessConfig"`
+	Logging            logging           `json:"logging"`
+	DeletionProtection bool              `json:"deletionProtection"`
 	Tags               map[string]string `json:"tags"`
 	ClientRequestToken string            `json:"clientRequestToken"`
 	unsupported
@@ -41,6 +43,7 @@ type createVPC struct {
 	EndpointPublicAccess  *bool    `json:"endpointPublicAccess"`
 	EndpointPrivateAccess *bool    `json:"endpointPrivateAccess"`
 	PublicAccessCIDRs     []string `json:"publicAccessCidrs"`
+	EgressMode            string   `json:"controlPlaneEgressMode"`
 }
 
 type createNetwork struct {
@@ -72,6 +75,10 @@ func (a *api) createCluster(ctx context.Context, r *http.Request) (any, error) {
 		return nil, err
 	}
 
+	logs, err := request.Logging.apply(request.Name, nil)
+	if err != nil {
+		return nil, err
+	}
 	c := registry.Cluster{
 		Name: request.Name, ARN: a.arn("cluster/" + request.Name), Version: request.Version, PlatformVersion: platformVersion,
 		RoleARN: request.RoleARN, CreatedAt: a.Now().UTC(), CreatedBy: caller(ctx),
@@ -80,6 +87,7 @@ func (a *api) createCluster(ctx context.Context, r *http.Request) (any, error) {
 		Tags:                 request.Tags,
 		EndpointPublicAccess: isTrue(request.VPC.EndpointPublicAccess, true), EndpointPrivateAccess: isTrue(request.VPC.EndpointPrivateAccess, false),
 		CreatorIsAdmin:     isTrue(request.Access.CreatorIsAdmin, true),
+		AuthenticationMode: request.Access.AuthenticationMode, EnabledLogs: logs, DeletionProtection: request.DeletionProtection,
 		ClientRequestToken: token, RequestHash: hash,
 		Status: registry.Status{Phase: registry.PhaseCreating},
 	}
@@ -121,7 +129,7 @@ func (a *api) earlierAnswer(ctx context.Context, name, token, hash string) (answ
 		case sameToken && c.RequestHash == hash:
 			return clusterAnswer{onTheWire(c)}, true, nil
 		case sameToken:
-			return nil, false, invalidParameter(name, "clientRequestToken was used before, with other parameters, to create cluster %s", c.Name)
+			return nil, false, tokenReused(name)
 		}
 	}
 	if slices.ContainsFunc(clusters, func(c registry.Cluster) bool { return c.Name == name }) {
@@ -137,7 +145,7 @@ func (a *api) check(request *createRequest) error {
 		return invalidParameter("", "name: %.120q must begin with a letter or digit and hold only letters, digits, hyphens and underscores, at most 100", name)
 	}
 	if request.Version == "" {
-		request.Version = a.Versions[len(a.Versions)-1]
+		request.Version = a.defaultVersion()
 	}
 	if !slices.Contains(a.Versions, request.Version) {
 		return invalidParameter(name, "version: unsupported Kubernetes version %.20q: choose from %s", request.Version, strings.Join(a.Versions, ", "))
@@ -145,8 +153,12 @@ func (a *api) check(request *createRequest) error {
 	if !roleARN.MatchString(request.RoleARN) {
 		return invalidParameter(name, "roleArn: %.200q is not the ARN of an IAM role", request.RoleARN)
 	}
-	if mode := request.Access.AuthenticationMode; mode != "" && mode != "API" {
-		return invalidParameter(name, "accessConfig.authenticationMode: %.40q is not offered, only API", mode)
+	switch mode := request.Access.AuthenticationMode; mode {
+	case "":
+		request.Access.AuthenticationMode = registry.ModeAPI
+	case registry.ModeAPI, registry.ModeAPIAndConfigMap:
+	default:
+		return invalidParameter(name, "accessConfig.authenticationMode: %.40q is not offered: choose %s or %s", mode, registry.ModeAPI, registry.ModeAPIAndConfigMap)
 	}
 	if err := checkTags(name, request.Tags); err != nil {
 		return err
@@ -178,19 +190,6 @@ func (v *createVPC) check(name string) error {
 	}
 	if len(v.PublicAccessCIDRs) > 0 && !slices.Equal(v.PublicAccessCIDRs, []string{anywhere}) {
 		return invalidParameter(name, "resourcesVpcConfig.publicAccessCidrs: only %s is offered yet: restrict access in the network", anywhere)
-	}
-	return nil
-}
-
-// checkTags holds tags to AWS's own limits.
-func checkTags(name string, tags map[string]string) error {
-	if len(tags) > 50 {
-		return invalidParameter(name, "tags: at most 50 are allowed")
-	}
-	for key, value := range tags {
-		if key == "" || len(key) > 128 || len(value) > 256 || strings.HasPrefix(strings.ToLower(key), "aws:") {
-			return invalidParameter(name, "tags: %.128q must have a key of 1 to 128 characters, not beginning with aws:, and a value of at most 256", key)
-		}
 	}
 	return nil
 }

@@ -38,17 +38,19 @@ type EC2 interface {
 	DescribeVpcs(context.Context, *ec2.DescribeVpcsInput, ...func(*ec2.Options)) (*ec2.DescribeVpcsOutput, error)
 }
 
-// Options are what the API needs. All are required but Now.
+// Options are what the API needs. All are required but Patch and Now.
 type Options struct {
 	Registry  *registry.Registry
 	EC2       EC2
 	Keys      sigv4.Keys // who may call; every one of them is an administrator of the account
 	Region    string
 	AccountID string
-	Versions  []string     // Kubernetes minors on offer, "1.37"; the last is the default
-	PodCIDR   netip.Prefix // of every cluster
-	Log       *zap.Logger
-	Now       func() time.Time // nil: time.Now
+	Versions  []string // Kubernetes minors on offer, "1.37"; the last is the default
+	// Patch returns the patch that a new cluster of a minor gets, "1.37.2"; nil: nobody is told.
+	Patch   func(minor string) (string, error)
+	PodCIDR netip.Prefix // of every cluster
+	Log     *zap.Logger
+	Now     func() time.Time // nil: time.Now
 }
 
 type api struct {
@@ -68,21 +70,7 @@ func New(o Options) (http.Handler, error) {
 		o.Now = time.Now
 	}
 	a := &api{Options: o, verifier: sigv4.Verifier{Keys: o.Keys, Region: o.Region, Service: "eks", Now: o.Now, MaxBody: maxBody}}
-	routes := http.NewServeMux()
-	for pattern, handle := range map[string]operation{
-		"POST /clusters":                                     a.createCluster,
-		"GET /clusters":                                      a.listClusters,
-		"GET /clusters/{name}":                               a.describeCluster,
-		"DELETE /clusters/{name}":                            a.deleteCluster,
-		"POST /clusters/{name}/access-entries":               a.createAccessEntry,
-		"GET /clusters/{name}/access-entries":                a.listAccessEntries,
-		"GET /clusters/{name}/access-entries/{principal}":    a.describeAccessEntry,
-		"DELETE /clusters/{name}/access-entries/{principal}": a.deleteAccessEntry,
-		"/": a.notOffered,
-	} {
-		routes.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { a.answer(w, r, handle) })
-	}
-	return a.authenticate(routes), nil
+	return a.authenticate(a.routes()), nil
 }
 
 // operation answers one API call with a value to encode, or with an *apiError.
@@ -142,10 +130,6 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.Header().Set("X-Amzn-Errortype", known.kind)
 	writeJSON(w, known.status, known)
-}
-
-func (a *api) notOffered(_ context.Context, r *http.Request) (any, error) {
-	return nil, badRequest("", "%s %s is not offered yet by this service", r.Method, r.URL.Path)
 }
 
 func (a *api) arn(resource string) string {

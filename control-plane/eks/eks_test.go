@@ -92,21 +92,21 @@ func start(t *testing.T, n network) service {
 	r := registrytest.New(t)
 	handler, err := eks.New(eks.Options{
 		Registry: r, EC2: n, Keys: keys{}, Region: "us-west-2", AccountID: "111122223333",
-		Versions: []string{"1.36", "1.37"}, PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), Log: zaptest.NewLogger(t),
+		Versions: []string{"1.36", "1.37"}, Patch: func(minor string) (string, error) { return minor + ".2", nil }, PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), Log: zaptest.NewLogger(t),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	return service{client(server.URL, "AKIAADMIN", "secret", ""), r, server.URL}
+	return service{client(server.URL, "AKIAADMIN", "secret", "", lossless(t)), r, server.URL}
 }
 
-func client(url, id, secret, token string) *awseks.Client {
+func client(url, id, secret, token string, more ...func(*awseks.Options)) *awseks.Client {
 	return awseks.New(awseks.Options{
 		Region: "us-west-2", BaseEndpoint: aws.String(url), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(id, secret, token),
-	})
+	}, more...)
 }
 
 func createInput(name string, change ...func(*awseks.CreateClusterInput)) *awseks.CreateClusterInput {
@@ -257,9 +257,8 @@ func TestWhatIsNotOfferedIsRefusedUnlessItIsTheDefault(t *testing.T) {
 	for name, change := range map[string]func(*in){
 		"encryptionConfig":    func(i *in) { i.EncryptionConfig = []types.EncryptionConfig{{Resources: []string{"secrets"}}} },
 		"ipFamily":            func(i *in) { i.KubernetesNetworkConfig = &types.KubernetesNetworkConfigRequest{IpFamily: "ipv6"} },
-		"deletionProtection":  func(i *in) { i.DeletionProtection = aws.Bool(true) },
 		"computeConfig":       func(i *in) { i.ComputeConfig = &types.ComputeConfigRequest{Enabled: aws.Bool(true)} },
-		"logging":             func(i *in) { i.Logging = logs(true) },
+		"controlPlaneEgress":  func(i *in) { i.ResourcesVpcConfig.ControlPlaneEgressMode = "CUSTOMER_ROUTED" },
 		"bootstrapSelfManage": func(i *in) { i.BootstrapSelfManagedAddons = aws.Bool(false) },
 	} {
 		_, err := s.CreateCluster(t.Context(), createInput("x", change))
@@ -267,8 +266,8 @@ func TestWhatIsNotOfferedIsRefusedUnlessItIsTheDefault(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if _, err := s.ListNodegroups(t.Context(), &awseks.ListNodegroupsInput{ClusterName: aws.String("x")}); !errors.As(err, &refused) {
-		t.Errorf("another route: got %v", err)
+	if _, err := s.ListAddons(t.Context(), &awseks.ListAddonsInput{ClusterName: aws.String("x")}); !errors.As(err, &refused) || refused.ErrorMessage() != "ListAddons is not offered by Ovenbird yet" {
+		t.Errorf("another operation: got %v", err)
 	}
 	_, err := s.CreateCluster(t.Context(), createInput("defaults", func(i *in) {
 		i.Version = nil

@@ -1,6 +1,7 @@
 package eks
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -15,11 +16,8 @@ import (
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 )
 
-// The user name and groups of an instance, as EKS shows them.
-const (
-	nodeUsername = "system:node:{{EC2PrivateDNSName}}"
-	nodesGroup   = "system:nodes"
-)
+// nodesGroup is the group of an instance, as EKS shows it.
+const nodesGroup = "system:nodes"
 
 var (
 	principalARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[\w+=,.@/-]+$`)
@@ -76,8 +74,10 @@ func (a *api) newEntry(e registry.AccessEntry) registry.AccessEntry {
 	e.ARN = a.arn(strings.Join([]string{"access-entry", e.Cluster, kind, account, name, uuid.NewString()}, "/"))
 	switch {
 	case e.Type == registry.TypeEC2Linux:
-		e.Username, e.Groups = nodeUsername, []string{nodesGroup}
+		e.Username, e.Groups = registry.NodeUsername, []string{nodesGroup}
 	case e.Username != "":
+	case e.Type == registry.TypeEC2:
+		e.Username = registry.NodeUsername
 	case kind == "role":
 		e.Username = strings.Replace(head, ":iam:", ":sts:", 1) + ":assumed-role/" + name + "/{{SessionName}}"
 	default:
@@ -108,17 +108,24 @@ func (a *api) createAccessEntry(ctx context.Context, r *http.Request) (any, erro
 	if c.Deleting {
 		return nil, badRequest(name, "Cluster %s is being deleted", name)
 	}
-	if err := request.check(name); err != nil {
+	if err := request.check(name, a.AccountID); err != nil {
 		return nil, err
 	}
 	token := request.ClientRequestToken
+	if earlier, found, err := a.earlierEntry(ctx, name, token, hash); err != nil || found {
+		return earlier, err
+	}
 	entry, err := a.Registry.CreateAccessEntry(ctx, a.newEntry(registry.AccessEntry{
 		Cluster: name, PrincipalARN: request.PrincipalARN, Type: request.Type, Username: request.Username,
 		Groups: request.KubernetesGroups, Tags: request.Tags, ClientRequestToken: token, RequestHash: hash,
 	}))
 	switch {
 	case errors.Is(err, registry.ErrExists):
-		return a.earlierEntry(ctx, name, request.PrincipalARN, token, hash)
+		// A retry may have overtaken the call that it repeats.
+		if earlier, found, err := a.earlierEntry(ctx, name, token, hash); err != nil || found {
+			return earlier, err
+		}
+		return nil, inUse(name, "The specified access entry resource is already in use on this cluster.")
 	case errors.Is(err, registry.ErrNotFound):
 		return nil, noCluster(name)
 	case err != nil:
@@ -128,21 +135,27 @@ func (a *api) createAccessEntry(ctx context.Context, r *http.Request) (any, erro
 	return entryOnTheWire(entry), nil
 }
 
-// earlierEntry answers a call that repeats the one which made the entry.
-func (a *api) earlierEntry(ctx context.Context, name, principal, token, hash string) (any, error) {
-	entry, err := a.entry(ctx, name, principal)
-	switch {
-	case err != nil:
-		return nil, err
-	case token == "" || entry.ClientRequestToken != token:
-		return nil, inUse(name, "The specified access entry resource is already in use on this cluster.")
-	case entry.RequestHash != hash:
-		return nil, invalidParameter(name, "clientRequestToken was used before, with other parameters")
+// earlierEntry looks for the entry that an earlier call with the same token has made.
+func (a *api) earlierEntry(ctx context.Context, name, token, hash string) (answer any, found bool, err error) {
+	if token == "" {
+		return nil, false, nil
 	}
-	return entryOnTheWire(entry), nil
+	entries, err := a.Registry.ListAccessEntries(ctx, name)
+	if err != nil {
+		return nil, false, err
+	}
+	i := slices.IndexFunc(entries, func(e registry.AccessEntry) bool { return e.ClientRequestToken == token })
+	switch {
+	case i < 0:
+		return nil, false, nil
+	case entries[i].RequestHash != hash:
+		return nil, false, tokenReused(name)
+	}
+	return entryOnTheWire(entries[i]), true, nil
 }
 
-func (request *createEntryRequest) check(name string) error {
+// check refuses what the request says by itself, and fills in the default type.
+func (request *createEntryRequest) check(name, account string) error {
 	if !principalARN.MatchString(request.PrincipalARN) {
 		return invalidParameter(name, "principalArn: %.200q is not the ARN of an IAM role or user", request.PrincipalARN)
 	}
@@ -150,29 +163,88 @@ func (request *createEntryRequest) check(name string) error {
 	case "":
 		request.Type = registry.TypeStandard
 	case registry.TypeStandard:
-	case registry.TypeEC2Linux:
-		if request.Username != "" || len(request.KubernetesGroups) > 0 {
-			return invalidParameter(name, "username and kubernetesGroups cannot be given for type %s", request.Type)
-		}
-		if !roleARN.MatchString(request.PrincipalARN) {
-			return invalidParameter(name, "principalArn: type %s is for roles", request.Type)
+	case registry.TypeEC2Linux, registry.TypeEC2:
+		if !roleARN.MatchString(request.PrincipalARN) || !strings.Contains(request.PrincipalARN, "::"+account+":") {
+			return invalidParameter(name, "principalArn: type %s is for roles of the cluster's account", request.Type)
 		}
 	default:
-		return invalidParameter(name, "type: %.40q is not offered: choose %s or %s", request.Type, registry.TypeStandard, registry.TypeEC2Linux)
+		return invalidParameter(name, "type: %.40q is not offered: choose %s, %s or %s", request.Type, registry.TypeStandard, registry.TypeEC2Linux, registry.TypeEC2)
 	}
-	for _, group := range request.KubernetesGroups {
+	if err := checkUser(name, request.Type, request.Username, request.KubernetesGroups); err != nil {
+		return err
+	}
+	return checkTags(name, request.Tags)
+}
+
+// checkUser refuses a Kubernetes user that an entry of the type must not be.
+func checkUser(name, kind, username string, groups []string) error {
+	if kind == registry.TypeEC2Linux && (username != "" || len(groups) > 0) {
+		return invalidParameter(name, "username and kubernetesGroups cannot be given for type %s", kind)
+	}
+	for _, group := range groups {
 		if group == "" || reserved.MatchString(group) {
 			return invalidParameter(name, "kubernetesGroups: %.100q: a group cannot be empty or begin with system:, eks:, aws:, amazon:, iam: or ovenbird:", group)
 		}
 	}
-	if reserved.MatchString(request.Username) {
-		return invalidParameter(name, "username: %.100q: a name cannot begin with system:, eks:, aws:, amazon:, iam: or ovenbird:", request.Username)
+	if reserved.MatchString(username) {
+		return invalidParameter(name, "username: %.100q: a name cannot begin with system:, eks:, aws:, amazon:, iam: or ovenbird:", username)
 	}
 	// The caller of AssumeRole chooses the session name: it must not become the whole name.
-	if before, _, templated := strings.Cut(request.Username, "{{"); templated && !strings.Contains(before, ":") {
-		return invalidParameter(name, "username: %.100q: a colon must come before {{", request.Username)
+	if before, _, templated := strings.Cut(username, "{{"); templated && !strings.Contains(before, ":") {
+		return invalidParameter(name, "username: %.100q: a colon must come before {{", username)
 	}
-	return checkTags(name, request.Tags)
+	return nil
+}
+
+type updateEntryRequest struct {
+	KubernetesGroups   *[]string `json:"kubernetesGroups"` // absent: they stay
+	Username           string    `json:"username"`         // likewise
+	ClientRequestToken string    `json:"clientRequestToken"`
+}
+
+// keptRequests is how many of an entry's latest updates can still be told from their retries.
+const keptRequests = 16
+
+func (a *api) updateAccessEntry(ctx context.Context, r *http.Request) (any, error) {
+	var request updateEntryRequest
+	hash, err := readJSON(r, &request)
+	if err != nil {
+		return nil, err
+	}
+	name := r.PathValue("name")
+	if _, err := a.cluster(ctx, name); err != nil {
+		return nil, err
+	}
+	entry, err := a.changeEntry(ctx, name, r.PathValue("principal"), func(e *registry.AccessEntry) error {
+		if token := request.ClientRequestToken; token != "" {
+			if i := slices.IndexFunc(e.Requests, func(earlier registry.Request) bool { return earlier.Token == token }); i >= 0 {
+				if e.Requests[i].Hash != hash {
+					return tokenReused(name)
+				}
+				return nil
+			}
+			e.Requests = append(e.Requests, registry.Request{Token: token, Hash: hash})
+			e.Requests = e.Requests[max(0, len(e.Requests)-keptRequests):]
+		}
+		groups := e.Groups
+		if request.KubernetesGroups != nil {
+			groups = *request.KubernetesGroups
+		}
+		if e.Type == registry.TypeEC2Linux {
+			return badRequest(name, "An access entry of type %s cannot be updated", e.Type)
+		}
+		if err := checkUser(name, e.Type, request.Username, groups); err != nil {
+			return err
+		}
+		e.Groups, e.Username, e.ModifiedAt = groups, cmp.Or(request.Username, e.Username), a.Now().UTC()
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.Log.Info("access entry updated", zap.String("cluster", name), zap.String("principal", entry.PrincipalARN), zap.Strings("groups", entry.Groups),
+		zap.String("username", entry.Username), zap.String("caller", caller(ctx)))
+	return entryOnTheWire(entry), nil
 }
 
 // entry reads the entry that a caller named.

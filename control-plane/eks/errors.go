@@ -39,6 +39,10 @@ func unavailable(format string, args ...any) error {
 	return &apiError{http.StatusServiceUnavailable, "ServiceUnavailableException", fmt.Sprintf(format, args...), ""}
 }
 
+func tokenReused(cluster string) error {
+	return invalidParameter(cluster, "clientRequestToken was used before, with other parameters")
+}
+
 func noCluster(name string) error { return notFound(name, "No cluster found for name: %s.", name) }
 
 // signatureKinds are the names that AWS's JSON services give to what its query services

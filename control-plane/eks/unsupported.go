@@ -7,16 +7,15 @@ type unsupported struct {
 	BootstrapSelfManagedAddons *bool          `json:"bootstrapSelfManagedAddons"`
 	Compute                    toggle         `json:"computeConfig"`
 	ControlPlaneScaling        scaling        `json:"controlPlaneScalingConfig"`
-	DeletionProtection         bool           `json:"deletionProtection"`
 	Encryption                 []any          `json:"encryptionConfig"`
 	APIServer                  map[string]any `json:"kubeApiServerConfig"`
 	ControllerManager          map[string]any `json:"kubeControllerManagerConfig"`
 	Scheduler                  map[string]any `json:"kubeSchedulerConfig"`
-	Logging                    logging        `json:"logging"`
 	Outpost                    map[string]any `json:"outpostConfig"`
 	RemoteNetwork              map[string]any `json:"remoteNetworkConfig"`
 	Storage                    storage        `json:"storageConfig"`
 	ZonalShift                 toggle         `json:"zonalShiftConfig"`
+	UpgradePolicy              map[string]any `json:"upgradePolicy"` // no version's support ends by date, so both policies are kept
 }
 
 // toggle is a member with a switch; what else it holds matters only if it is on.
@@ -28,19 +27,12 @@ type scaling struct {
 	Tier string `json:"tier"`
 }
 
-type logging struct {
-	ClusterLogging []toggle `json:"clusterLogging"`
-}
-
 type storage struct {
 	BlockStorage toggle `json:"blockStorage"`
 }
 
 func (request *createRequest) checkUnsupported() error {
-	u, logs := request.unsupported, false
-	for _, l := range u.Logging.ClusterLogging {
-		logs = logs || l.Enabled
-	}
+	u := request.unsupported
 	for _, member := range []struct {
 		name  string
 		asked bool
@@ -50,15 +42,14 @@ func (request *createRequest) checkUnsupported() error {
 		{"bootstrapSelfManagedAddons=false", !isTrue(u.BootstrapSelfManagedAddons, true)},
 		{"computeConfig", u.Compute.Enabled},
 		{"controlPlaneScalingConfig", u.ControlPlaneScaling.Tier != "" && u.ControlPlaneScaling.Tier != "standard"},
-		{"deletionProtection", u.DeletionProtection},
 		{"encryptionConfig", len(u.Encryption) > 0},
 		{"kubeApiServerConfig", len(u.APIServer) > 0},
 		{"kubeControllerManagerConfig", len(u.ControllerManager) > 0},
 		{"kubeSchedulerConfig", len(u.Scheduler) > 0},
-		{"logging", logs},
 		{"outpostConfig", len(u.Outpost) > 0},
 		{"remoteNetworkConfig", len(u.RemoteNetwork) > 0},
 		{"storageConfig", u.Storage.BlockStorage.Enabled},
+		{"resourcesVpcConfig.controlPlaneEgressMode", request.VPC.EgressMode != "" && request.VPC.EgressMode != "AWS_MANAGED"},
 		{"zonalShiftConfig", u.ZonalShift.Enabled},
 	} {
 		if member.asked {

@@ -1,6 +1,7 @@
 package eks
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -33,6 +34,8 @@ type cluster struct {
 	Tags                    map[string]string       `json:"tags"`
 	Health                  health                  `json:"health"`
 	AccessConfig            accessConfig            `json:"accessConfig"`
+	Logging                 logging                 `json:"logging"`
+	DeletionProtection      bool                    `json:"deletionProtection"`
 }
 
 type vpcConfig struct {
@@ -88,7 +91,9 @@ func onTheWire(c registry.Cluster) cluster {
 		Status:                  status(c),
 		Tags:                    c.Tags,
 		Health:                  health{Issues: []issue{}},
-		AccessConfig:            accessConfig{AuthenticationMode: "API", BootstrapClusterCreatorAdminPermissions: c.CreatorIsAdmin},
+		AccessConfig:            accessConfig{AuthenticationMode: authenticationMode(c), BootstrapClusterCreatorAdminPermissions: c.CreatorIsAdmin},
+		Logging:                 loggingOnTheWire(c.EnabledLogs),
+		DeletionProtection:      c.DeletionProtection,
 	}
 	if c.EndpointPublicAccess {
 		shown.VPC.PublicAccessCIDRs = []string{anywhere}
@@ -111,8 +116,14 @@ func status(c registry.Cluster) string {
 		return registry.PhaseDeleting
 	case c.Status.Phase == "":
 		return registry.PhaseCreating
+	case c.Status.Phase == registry.PhaseActive && c.UpdateID != "":
+		return registry.PhaseUpdating
 	}
 	return c.Status.Phase
+}
+
+func authenticationMode(c registry.Cluster) string {
+	return cmp.Or(c.AuthenticationMode, registry.ModeAPI)
 }
 
 func orEmpty(list []string) []string {

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -36,6 +37,8 @@ type AccessEntry struct {
 
 	ClientRequestToken string `json:",omitempty"`
 	RequestHash        string `json:",omitempty"`
+	// Requests are the latest that changed the entry, to tell a retry from another one.
+	Requests []Request `json:",omitempty"`
 
 	Revision int64 `json:"-"`
 }
@@ -44,6 +47,9 @@ type AccessEntry struct {
 func (e AccessEntry) OfNodes() bool {
 	return e.Type == TypeEC2Linux || e.Type == TypeEC2 && (e.Username == "" || e.Username == NodeUsername)
 }
+
+// Request identifies a call: its client's token, and a hash of what it asked for.
+type Request struct{ Token, Hash string }
 
 // CanonicalPrincipal takes the path out of a role's ARN. STS does not tell it, and a role
 // name is unique in its account without it.
@@ -131,6 +137,23 @@ func (r *Registry) UpdateAccessEntry(ctx context.Context, entry AccessEntry) (Ac
 	}
 	entry.Revision = revision
 	return entry, nil
+}
+
+// ChangeAccessEntry is Change for the principal's entry in a cluster.
+func (r *Registry) ChangeAccessEntry(ctx context.Context, cluster, principalARN string, change func(*AccessEntry) error) (AccessEntry, error) {
+	for {
+		entry, err := r.GetAccessEntry(ctx, cluster, principalARN)
+		if err != nil {
+			return AccessEntry{}, err
+		}
+		if err := change(&entry); err != nil {
+			return AccessEntry{}, err
+		}
+		entry, err = r.UpdateAccessEntry(ctx, entry)
+		if !errors.Is(err, ErrConflict) {
+			return entry, err
+		}
+	}
 }
 
 // DeleteAccessEntry takes the principal's entry away; ErrNotFound when there is none.

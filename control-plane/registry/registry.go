@@ -1,5 +1,5 @@
-// Package registry keeps what should exist, clusters and who may enter them, as documents
-// in etcd. It promises optimistic concurrency: a document changes only if it is still what
+// Package registry keeps what should exist, clusters with their updates and who may enter
+// them, as documents in etcd. It promises optimistic concurrency: a document changes only if it is still what
 // the writer read. The API writes intent, the reconciler writes Status, and neither can
 // lose the other's change.
 //
@@ -32,12 +32,14 @@ const (
 	clustersPrefix = "/ovenbird/clusters/"       // + name
 	portsPrefix    = "/ovenbird/ports/"          // + port; the value is the cluster's name
 	entriesPrefix  = "/ovenbird/access-entries/" // + cluster + "/" + principal
+	updatesPrefix  = "/ovenbird/updates/"        // + cluster + "/" + ID
 )
 
 // Phases of a cluster, as the EKS API spells its status.
 const (
 	PhaseCreating = "CREATING"
 	PhaseActive   = "ACTIVE"
+	PhaseUpdating = "UPDATING" // never in a Status: ACTIVE, with an update in progress
 	PhaseDeleting = "DELETING"
 	PhaseFailed   = "FAILED"
 )
@@ -47,6 +49,9 @@ const (
 	ModeAPI             = "API"                // by access entries
 	ModeAPIAndConfigMap = "API_AND_CONFIG_MAP" // and by the ConfigMap aws-auth, for whom has none
 )
+
+// LogAudit is the type of log that a control plane writes only when it is enabled.
+const LogAudit = "audit"
 
 // Cluster is one cluster: everything but Status is what a user asked for.
 type Cluster struct {
@@ -72,12 +77,14 @@ type Cluster struct {
 	CreatorIsAdmin        bool
 	AuthenticationMode    string   // one of the modes below; empty in records of before there were several
 	EnabledLogs           []string // "api", "audit", ...
+	DeletionProtection    bool     // the API refuses to delete the cluster
 
 	ClientRequestToken string
 	RequestHash        string // of the CreateCluster body, to tell a retry from another request
 
-	Deleting bool // the API sets it, the reconciler acts on it
-	Port     int  // of the API server; unique in this service
+	Deleting bool   // the API sets it, the reconciler acts on it
+	UpdateID string // of the update that the reconciler has to finish; empty: none
+	Port     int    // of the API server; unique in this service
 
 	Status Status
 
@@ -206,7 +213,7 @@ func (r *Registry) Change(ctx context.Context, name string, change func(*Cluster
 	}
 }
 
-// Delete forgets c, its access entries and its port, if c is still what was read:
+// Delete forgets c, its access entries, updates and port, if c is still what was read:
 // otherwise ErrConflict or ErrNotFound. Call it when nothing of the cluster is left.
 func (r *Registry) Delete(ctx context.Context, c Cluster) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -218,6 +225,7 @@ func (r *Registry) Delete(ctx context.Context, c Cluster) error {
 			clientv3.OpDelete(key),
 			clientv3.OpDelete(portKey(c.Port)),
 			clientv3.OpDelete(entriesPrefix+c.Name+"/", clientv3.WithPrefix()),
+			clientv3.OpDelete(updatesPrefix+c.Name+"/", clientv3.WithPrefix()),
 		).
 		Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).
 		Commit()
