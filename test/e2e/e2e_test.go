@@ -62,6 +62,7 @@ func TestOneMachine(t *testing.T) {
 		}
 	})
 	t.Run("the AWS CLI lists and describes the cluster", func(t *testing.T) { checkAWSCLI(t, l, pinned["kubernetes"]) })
+	t.Run("the AWS CLI and kubectl take a cluster through its life", func(t *testing.T) { checkAWSClients(t, l) })
 	t.Run("a mistake is a line that names it", func(t *testing.T) { checkMistakes(t, l) })
 	t.Run("a second make up changes nothing", func(t *testing.T) {
 		started := time.Now()
@@ -225,12 +226,7 @@ func checkServices(ctx context.Context, t *testing.T, l *lab, node string) {
 }
 
 func checkAWSCLI(t *testing.T, l *lab, kubernetes string) {
-	if _, err := exec.LookPath("aws"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("the AWS CLI is not installed")
-		}
-		t.Skip("the AWS CLI is not installed")
-	}
+	requireCLI(t)
 	if out := l.run(t, time.Minute, "aws", "eks", "list-clusters", "--query", "clusters", "--output", "text"); strings.TrimSpace(out) != clusterName {
 		t.Errorf("list-clusters: got %q", out)
 	}
