@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -217,6 +218,10 @@ func TestAnythingElseIsRefused(t *testing.T) {
 		{name: "another path", after: func(r *http.Request) { r.URL.Path = "/clusters/y" }, code: CodeMismatch},
 		{name: "an unescaped slash in the path", target: "/clusters/a%2Fb", after: func(r *http.Request) { r.URL.RawPath = "" }, code: CodeMismatch},
 		{name: "another query", target: "/clusters?a=1", after: inQuery("a=1", "a=2"), code: CodeMismatch},
+		{name: "a parameter twice", target: "/clusters?a=1", after: inQuery("a=1", "a=1&a=1"), code: CodeMismatch},
+		{name: "a parameter in another case", target: "/clusters?maxResults=1", after: inQuery("maxResults", "MaxResults"), code: CodeMismatch},
+		{name: "a path that leads back", after: func(r *http.Request) { r.URL.Path = "/clusters/../clusters" }, code: CodeMismatch},
+		{name: "two slashes in the path", after: func(r *http.Request) { r.URL.Path = "//clusters" }, code: CodeMismatch},
 		{name: "one more parameter", after: func(r *http.Request) { r.URL.RawQuery = "a=1" }, code: CodeMismatch},
 		{name: "another host", after: func(r *http.Request) { r.Host = "evil.example" }, code: CodeMismatch},
 		{name: "another body", after: setBody(`{"name":"y"}`), code: CodeMismatch},
@@ -237,6 +242,8 @@ func TestAnythingElseIsRefused(t *testing.T) {
 		{name: "no session token", signing: signing{credential: noToken}, code: CodeUnknownKey},
 		{name: "a session token where none belongs", signing: signing{credential: needlessToken}, code: CodeUnknownKey},
 		{name: "a session token removed on the way", signing: signing{credential: temporary}, after: func(r *http.Request) { r.Header.Del("X-Amz-Security-Token") }, code: CodeUnknownKey},
+		{name: "a session token that is not signed", signing: signing{credential: temporary}, after: inAuthorization(";x-amz-security-token", ""), code: CodeMismatch},
+		{name: "a date that is not signed", after: inAuthorization(";x-amz-date", ""), code: CodeMismatch},
 		{name: "two session tokens", signing: signing{credential: temporary}, after: func(r *http.Request) { r.Header.Add("X-Amz-Security-Token", "x") }, code: CodeIncomplete},
 		{name: "expired credentials", signing: signing{credential: expired}, code: CodeExpiredToken},
 		{name: "more than five minutes old", signing: signing{at: now.Add(-301 * time.Second)}, code: CodeExpired},
@@ -354,4 +361,33 @@ func TestABodyThatTheServiceHashesItselfIsVerifiedByThatHash(t *testing.T) {
 			t.Errorf("%s: the body was read", tt.name)
 		}
 	}
+}
+
+// FuzzVerify holds that nothing which is not signed with a secret is accepted or makes the
+// verifier panic, whatever the signature claims.
+func FuzzVerify(f *testing.F) {
+	const scope = "AKIAEXAMPLE/20260304/us-west-2/eks/aws4_request"
+	signature := strings.Repeat("0", 64)
+	f.Add("AWS4-HMAC-SHA256 Credential="+scope+", SignedHeaders=content-length;host;x-amz-date, Signature="+signature, "20260304T050607Z", "/clusters", "a=1&a=2")
+	f.Add("AWS4-HMAC-SHA256 Credential="+scope+",SignedHeaders=host;x-amz-date,Signature="+signature, "20260304T050607Z", "/clusters/a%2Fb", "")
+	f.Add("", "", "/", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential="+scope+"&X-Amz-Date=20260304T050607Z&X-Amz-SignedHeaders=host&X-Amz-Expires=60&X-Amz-Signature="+signature)
+	f.Add("Bearer x", "now", "//", "%zz;")
+	f.Fuzz(func(t *testing.T, authorization, date, path, query string) {
+		target, err := url.ParseRequestURI(path)
+		if err != nil || target.RawQuery != "" {
+			return // no server would get this far
+		}
+		target.RawQuery = query
+		r := &http.Request{Method: http.MethodGet, URL: target, Host: "eks.lab.internal", Header: http.Header{}}
+		for name, value := range map[string]string{"Authorization": authorization, "X-Amz-Date": date} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		_, err = verifier().Verify(r.WithContext(t.Context()))
+		var refusal *Error
+		if err == nil || !errors.As(err, &refusal) {
+			t.Errorf("got %v, want a refusal", err)
+		}
+	})
 }

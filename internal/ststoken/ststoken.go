@@ -3,7 +3,10 @@
 // credentials proves it without showing them, and the verifier learns the caller's name
 // from STS alone, never from the token.
 //
-// A token is good for 15 minutes and for one cluster. Tokens are secrets: nothing here
+// The same token, made for APIAudience instead of a cluster, proves its signer to the EKS
+// API of Ovenbird.
+//
+// A token is good for 15 minutes and for one cluster or API. Tokens are secrets: nothing here
 // logs one or puts one, or a part of one, into an error.
 package ststoken
 
@@ -26,6 +29,10 @@ const (
 	// ClusterHeader is the signed header that names the cluster a token is for.
 	ClusterHeader = "x-k8s-aws-id"
 
+	// apiAudience begins what ClusterHeader names in a token for the EKS API itself. No
+	// cluster's name holds a slash, so such a token is good at no cluster.
+	apiAudience = "ovenbird-api/"
+
 	// maxToken is the longest token a verifier reads, as in aws-iam-authenticator.
 	maxToken = 4096
 	// lifetime is how long STS accepts a presigned GetCallerIdentity, whatever its
@@ -40,11 +47,26 @@ const (
 	dateFormat  = "20060102T150405Z"
 )
 
+// APIAudience is what takes the place of the cluster's name in a token for the EKS API of
+// one region and account.
+func APIAudience(region, accountID string) string {
+	return apiAudience + region + "/" + accountID
+}
+
+// Host is where STS is in a region, unless an endpoint says otherwise.
+func Host(region string) string {
+	host := "sts." + region + ".amazonaws.com"
+	if strings.HasPrefix(region, "cn-") {
+		host += ".cn"
+	}
+	return host
+}
+
 // Signer makes tokens.
 type Signer struct {
 	Credentials aws.CredentialsProvider
 	Region      string
-	Endpoint    string           // "https://host[:port]/"; empty: https://sts.<region>.amazonaws.com/
+	Endpoint    string           // "https://host[:port]/"; empty: Host(Region)
 	Now         func() time.Time // nil: time.Now
 }
 
@@ -53,7 +75,7 @@ type Signer struct {
 func (s Signer) Token(ctx context.Context, cluster string) (token string, expires time.Time, err error) {
 	endpoint := s.Endpoint
 	if endpoint == "" {
-		endpoint = "https://sts." + s.Region + ".amazonaws.com/"
+		endpoint = "https://" + Host(s.Region) + "/"
 	}
 	target, err := url.Parse(endpoint)
 	if err != nil || target.Scheme != "https" || target.Host == "" || strings.Trim(target.Path, "/") != "" || target.RawQuery != "" {
@@ -91,7 +113,7 @@ func (s Signer) Token(ctx context.Context, cluster string) (token string, expire
 func RoleSession(arn string) (roleARN, sessionName string, ok bool) {
 	// arn:aws:sts::111122223333:assumed-role/ROLE/SESSION
 	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "sts" {
+	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "sts" || parts[3] != "" {
 		return "", "", false
 	}
 	resource := strings.Split(parts[5], "/")

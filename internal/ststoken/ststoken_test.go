@@ -114,8 +114,11 @@ func TestTheEndpointMustBeAPlainHTTPSHost(t *testing.T) {
 	}
 	s := signer("", "secret")
 	s.Endpoint = ""
-	if presigned, err := Parse(token(t, s, "kitchen"), "sts.us-west-2.amazonaws.com", at); err != nil || presigned.Path != "/" {
-		t.Errorf("default endpoint: got %v, %v", presigned, err)
+	for region, host := range map[string]string{"us-west-2": "sts.us-west-2.amazonaws.com", "cn-north-1": "sts.cn-north-1.amazonaws.com.cn"} {
+		s.Region = region
+		if presigned, err := Parse(token(t, s, "kitchen"), host, at); err != nil || presigned.Path != "/" {
+			t.Errorf("default endpoint in %s: got %v, %v", region, presigned, err)
+		}
 	}
 }
 
@@ -158,6 +161,11 @@ func TestParseRefusesWhatIsNotAPresignedGetCallerIdentity(t *testing.T) {
 		{"the host in capitals", replace(host, strings.ToUpper(host)), "host is not"},
 		{"a port", replace(host, host+":8443"), "host is not"},
 		{"the default port spelt out", replace(host, host+":443"), "host is not"},
+		{"the host with a trailing dot", replace(host, host+"."), "host is not"},
+		{"the host with an escaped dot", replace(host, strings.Replace(host, ".", "%2e", 1)), "not a URL"},
+		{"the host after a backslash", replace("https://"+host, `https://evil.example\\@`+host), "not a URL"},
+		{"another partition's host", replace(host, host+".cn"), "host is not"},
+		{"an empty port", replace(host, host+":"), "host is not"},
 		{"a user", replace(host, "user@"+host), "more than host"},
 		{"a host before an at sign", replace(host, host+"@evil.example"), "more than host"},
 		{"a fragment", appendix("#x"), "more than host"},
@@ -165,6 +173,8 @@ func TestParseRefusesWhatIsNotAPresignedGetCallerIdentity(t *testing.T) {
 		{"a path", replace("/?", "/x?"), "path"},
 		{"no path", replace("/?", "?"), "path"},
 		{"two slashes", replace("/?", "//?"), "path"},
+		{"a path that leads back", replace("/?", "/x/../?"), "path"},
+		{"a path parameter", replace("/?", "/;x?"), "path"},
 		{"an escaped path", replace("/?", "/%2e%2e/?"), "path"},
 		{"an unknown parameter", appendix("&X-Amz-Foo=1"), "unknown query parameter"},
 		{"a parameter without a value", appendix("&X-Amz-User-Agent="), "exactly once"},
@@ -215,6 +225,63 @@ func TestParseRefusesWhatIsNotAPresignedGetCallerIdentity(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrInvalid", name, err)
 		}
 	}
+}
+
+func TestATokenForTheAPIIsForNoClusterAndNoOtherAPI(t *testing.T) {
+	host, verifier := fake(t, sts)
+	audience := APIAudience("us-west-2", "111122223333")
+	good := token(t, signer(host, "secret"), audience)
+	if _, err := verifier.Verify(t.Context(), good, audience); err != nil {
+		t.Error(err)
+	}
+	for _, other := range []string{"ovenbird-api", "kitchen", APIAudience("us-east-1", "111122223333"), APIAudience("us-west-2", "444455556666")} {
+		if _, err := verifier.Verify(t.Context(), good, other); !errors.Is(err, ErrInvalid) {
+			t.Errorf("for %s: got %v, want ErrInvalid", other, err)
+		}
+		if _, err := verifier.Verify(t.Context(), token(t, signer(host, "secret"), other), audience); !errors.Is(err, ErrInvalid) {
+			t.Errorf("of %s: got %v, want ErrInvalid", other, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	const host = "sts.us-west-2.amazonaws.com"
+	good, _, err := signer(host, "secret").Token(f.Context(), "kitchen")
+	if err != nil {
+		f.Fatal(err)
+	}
+	decoded, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(good, Prefix))
+	if err != nil {
+		f.Fatal(err)
+	}
+	presigned := string(decoded)
+	for _, seed := range []string{
+		presigned, strings.Replace(presigned, "Action=", "%41ction=", 1), presigned + "&action=GetSessionToken", presigned + "&X-Amz-User-Agent=a+b",
+		strings.Replace(presigned, host, "user@"+host+":443", 1), strings.Replace(presigned, "/?", "/..;/?", 1), "https://" + host + "/?", "",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		parsed, err := Parse(encode(target), host, at)
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Errorf("%q: %v is not ErrInvalid", target, err)
+			}
+			return
+		}
+		if parsed.Scheme != "https" || parsed.Host != host || parsed.Path != "/" || parsed.User != nil || parsed.Fragment != "" {
+			t.Errorf("%q leads to %s", target, parsed)
+		}
+		for name, values := range parsed.Query() {
+			if _, known := parameters[name]; !known || len(values) != 1 {
+				t.Errorf("%q has %s=%q", target, name, values)
+			}
+		}
+		// What is sent on must read as what was checked.
+		if again, err := Parse(encode(parsed.String()), host, at); err != nil || again.String() != parsed.String() {
+			t.Errorf("%q became %s, which reads as %v, %v", target, parsed, again, err)
+		}
+	})
 }
 
 func TestParseReturnsExactlyWhatWasChecked(t *testing.T) {
@@ -303,6 +370,26 @@ func TestRoleSession(t *testing.T) {
 			t.Errorf("%s: got %q, %q, %t", tt.arn, role, session, ok)
 		}
 	}
+}
+
+func FuzzRoleSession(f *testing.F) {
+	for _, arn := range []string{nodeARN, "arn:aws:iam::111122223333:role/a/b", "arn:aws:sts::1:assumed-role//s", "arn:aws:sts::1:assumed-role/r/s/t", "arn:aws:sts:us-west-2:1:assumed-role/r/s", ":::::", ""} {
+		f.Add(arn)
+	}
+	f.Fuzz(func(t *testing.T, arn string) {
+		role, session, ok := RoleSession(arn)
+		if !ok {
+			if role != "" || session != "" {
+				t.Errorf("%q is no session and gave %q, %q", arn, role, session)
+			}
+			return
+		}
+		// A role and a session can be told back into the ARN: no two callers become one.
+		back := strings.Replace(strings.Replace(role, ":iam::", ":sts::", 1), ":role/", ":assumed-role/", 1) + "/" + session
+		if back != arn {
+			t.Errorf("%q became %q and %q, which are %q", arn, role, session, back)
+		}
+	})
 }
 
 func TestQueryOfTheSignedURLHoldsOnlyKnownParameters(t *testing.T) {
