@@ -1,0 +1,130 @@
+// Package audit keeps the record of decisions: who asked for what, how that was proved and
+// what came of it. Each decision is one line of JSON in a file that only its owner may read,
+// and one entry of the service's log.
+//
+// Events never hold a token, a key or a signature. A record that cannot be written is an
+// error in the log, which then has the event; it never fails the call that it is about.
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	fileMode = 0o600
+	// maxSize and kept bound what the record takes: about 300 MB.
+	maxSize = 50 << 20
+	kept    = 5 // files before the current one
+)
+
+// Event is one decision. Fields that do not apply are empty.
+type Event struct {
+	Time      time.Time     `json:"time"`
+	RequestID string        `json:"requestId,omitempty"`
+	Source    string        `json:"source,omitempty"`    // address of the caller
+	Principal string        `json:"principal,omitempty"` // ARN as STS gives it, session included
+	Proof     string        `json:"proof,omitempty"`     // how the principal was proved: "sigv4", "bearer"
+	Operation string        `json:"operation,omitempty"` // "eks:CreateCluster"
+	Resource  string        `json:"resource,omitempty"`  // ARN, or "*"
+	Outcome   string        `json:"outcome"`             // "200", "approved"
+	Reason    string        `json:"reason,omitempty"`    // the exception's name, or why not
+	Duration  time.Duration `json:"durationNanoseconds,omitempty"`
+}
+
+// File is a record in a file. It is safe for concurrent use.
+type File struct {
+	path string
+	size int64 // at which a new file is begun
+	log  *zap.Logger
+
+	mu      sync.Mutex
+	current *os.File
+	written int64
+}
+
+// Open continues the record at path, or begins it. Events go to log as well.
+func Open(path string, log *zap.Logger) (*File, error) {
+	f := &File{path: path, size: maxSize, log: log}
+	return f, f.open()
+}
+
+// Record writes one event.
+func (f *File) Record(e Event) {
+	f.log.Info("decision", zap.Time("at", e.Time), zap.String("requestID", e.RequestID), zap.String("source", e.Source),
+		zap.String("principal", e.Principal), zap.String("proof", e.Proof), zap.String("operation", e.Operation),
+		zap.String("resource", e.Resource), zap.String("outcome", e.Outcome), zap.String("reason", e.Reason), zap.Duration("duration", e.Duration))
+	if err := f.write(e); err != nil {
+		f.log.Error("a decision is missing from the audit record", zap.String("requestID", e.RequestID), zap.Error(err))
+	}
+}
+
+// Close ends the record. Events that come later are in the log alone.
+func (f *File) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current.Close()
+}
+
+func (f *File) write(e Event) error {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode the event: %w", err)
+	}
+	line = append(line, '\n')
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.written > 0 && f.written+int64(len(line)) > f.size {
+		if err := f.rotate(); err != nil {
+			return err
+		}
+	}
+	if n, err := f.current.Write(line); err != nil {
+		if n > 0 { // a full disk: the next event must not continue half a line
+			_ = f.current.Truncate(f.written)
+		}
+		return err
+	}
+	f.written += int64(len(line))
+	return nil
+}
+
+func (f *File) open() error {
+	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, fileMode)
+	if err != nil {
+		return fmt.Errorf("open the audit record: %w", err)
+	}
+	info, err := file.Stat()
+	if err == nil {
+		err = file.Chmod(fileMode) // whatever it was before
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("open the audit record: %w", err), file.Close())
+	}
+	f.current, f.written = file, info.Size()
+	return nil
+}
+
+// rotate makes path path.1, path.1 path.2 and so on; the oldest is lost.
+func (f *File) rotate() error {
+	for i := kept; i > 0; i-- {
+		older, newer := fmt.Sprintf("%s.%d", f.path, i), f.path
+		if i > 1 {
+			newer = fmt.Sprintf("%s.%d", f.path, i-1)
+		}
+		if err := os.Rename(newer, older); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("put the audit record aside: %w", err)
+		}
+	}
+	full := f.current
+	if err := f.open(); err != nil {
+		return err
+	}
+	return full.Close()
+}
