@@ -23,8 +23,9 @@ func (k staticKeys) Lookup(_ context.Context, accessKeyID string) (sigv4.Credent
 	return credential, nil
 }
 
-// ReadKeys reads the access keys that may call the EKS API. AWS gives nobody the secret
-// behind a signature, so whoever runs the service names the keys it knows:
+// ReadKeys reads the access keys whose signatures the EKS API takes; what their principals
+// may do is the policy's to say. AWS gives nobody the secret behind a signature, so whoever
+// runs the service names the keys it knows:
 //
 //	{"credentials": [{"accessKeyId": "...", "secretAccessKey": "...", "arn": "..."}]}
 //
