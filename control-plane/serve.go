@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -29,20 +30,25 @@ const (
 // serveFlags are the flags of `ovenbird serve` as they were given.
 type serveFlags struct {
 	listen, tlsCert, tlsKey   string
+	tlsNames                  []string
+	insecureHTTP              bool
 	region, accountID         string
 	stateDir, components      string
-	credentials               string
+	credentials, policy       string
 	advertiseAddress, podCIDR string
 }
 
 // settings are checked flags.
 type settings struct {
 	listen            string
-	tlsCert, tlsKey   string
+	tlsCert, tlsKey   string   // empty: the service makes its own
+	tlsNames          []string // of that
+	insecureHTTP      bool
 	region, accountID string
 	stateDir          string
 	catalog           component.Catalog
-	keys              sigv4.Keys
+	keys              sigv4.Keys // nil: callers prove themselves with bearer tokens only
+	policy            string     // its file
 	address           netip.Addr
 	podCIDR           netip.Prefix
 }
@@ -58,14 +64,18 @@ Control planes go on running when the service stops, and the next one takes them
 under systemd, the unit needs KillMode=process. ` + "`ovenbird stop`" + ` ends everything and keeps
 the data; deleting a cluster through the API removes it.
 
+Callers prove who they are with a token that AWS STS vouches for (` + "`ovenbird proxy`" + ` makes
+it for the AWS CLI and SDKs), or with a signature by a key in --credentials. --policy says
+what each may do. Every call is in audit.jsonl in the state directory.
+
 EC2 and STS are found as the AWS SDKs find them: AWS_ENDPOINT_URL, AWS_CA_BUNDLE, the
 usual credentials.`,
-		Example: "  ovenbird serve --listen 10.0.0.10:443 --tls-cert eks.crt --tls-key eks.key \\\n" +
-			"    --region us-west-2 --account-id 111122223333 --credentials credentials.json --advertise-address 10.0.0.10",
+		Example: "  ovenbird serve --listen 10.0.0.10:443 --tls-name eks.example.internal \\\n" +
+			"    --region us-west-2 --account-id 111122223333 --policy policy.json",
 		Args: cobra.NoArgs,
 	}
 	flags.add(cmd.Flags())
-	for _, name := range []string{"listen", "tls-cert", "tls-key", "region", "account-id", "credentials"} {
+	for _, name := range []string{"listen", "region", "account-id"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err)
 		}
@@ -86,13 +96,16 @@ usual credentials.`,
 
 func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.listen, "listen", "", "host:port of the EKS API")
-	flags.StringVar(&f.tlsCert, "tls-cert", "", "certificate of the EKS API, PEM; read again for every connection")
+	flags.StringVar(&f.tlsCert, "tls-cert", "", "certificate of the EKS API, PEM; read again for every connection (default: made and renewed by the service)")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "its key, PEM")
+	flags.StringSliceVar(&f.tlsNames, "tls-name", nil, "host name or address for the certificate that the service makes, beside the host of --listen")
+	flags.BoolVar(&f.insecureHTTP, "insecure-http", false, "answer without TLS, on a loopback address only, and take signatures only")
 	flags.StringVar(&f.region, "region", "", "AWS region that the clusters are in")
 	flags.StringVar(&f.accountID, "account-id", "", "AWS account that the clusters are in")
 	flags.StringVar(&f.stateDir, "state-dir", defaultStateDir, "directory that holds everything the service keeps")
 	flags.StringVar(&f.components, "components", defaultComponents, "directory of upstream programs; its Kubernetes versions are those on offer")
-	flags.StringVar(&f.credentials, "credentials", "", "file with the access keys that may call the EKS API")
+	flags.StringVar(&f.credentials, "credentials", "", "file with access keys whose signatures are taken")
+	flags.StringVar(&f.policy, "policy", "", "file that says who may call which operation of the EKS API; read again when it changes")
 	flags.StringVar(&f.advertiseAddress, "advertise-address", "", "address that API servers listen on and nodes reach (default: the host of --listen)")
 	flags.StringVar(&f.podCIDR, "pod-cidr", defaultPodCIDR, "addresses for pods, of every cluster")
 }
@@ -102,8 +115,8 @@ var accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
 // check turns flags into settings; each error names the flag at fault.
 func (f *serveFlags) check() (settings, error) {
 	s := settings{
-		listen: f.listen, tlsCert: f.tlsCert, tlsKey: f.tlsKey,
-		region: f.region, accountID: f.accountID, stateDir: f.stateDir,
+		listen: f.listen, tlsCert: f.tlsCert, tlsKey: f.tlsKey, tlsNames: f.tlsNames, insecureHTTP: f.insecureHTTP,
+		region: f.region, accountID: f.accountID, stateDir: f.stateDir, policy: f.policy,
 	}
 	var err error
 	if s.address, err = parseAdvertised(f.advertiseAddress, f.listen); err != nil {
@@ -115,16 +128,49 @@ func (f *serveFlags) check() (settings, error) {
 	if s.podCIDR, err = netip.ParsePrefix(f.podCIDR); err != nil || s.podCIDR != s.podCIDR.Masked() {
 		return settings{}, cli.Usage(fmt.Errorf("--pod-cidr %q: want a network such as %s", f.podCIDR, defaultPodCIDR))
 	}
-	if _, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey); err != nil {
-		return settings{}, fmt.Errorf("--tls-cert and --tls-key: %w", err)
+	if err := f.checkTLS(); err != nil {
+		return settings{}, err
 	}
-	if s.keys, err = iam.ReadKeys(f.credentials); err != nil {
-		return settings{}, fmt.Errorf("--credentials: %w", err)
+	if f.policy == "" {
+		return settings{}, cli.Usage(errors.New("--policy: name a file that says who may call the EKS API, such as " + samplePolicy))
+	}
+	if f.credentials != "" {
+		if s.keys, err = iam.ReadKeys(f.credentials); err != nil {
+			return settings{}, fmt.Errorf("--credentials: %w", err)
+		}
 	}
 	if s.catalog, err = component.OpenCatalog(f.components); err != nil {
 		return settings{}, fmt.Errorf("--components: %w", err)
 	}
 	return s, nil
+}
+
+// samplePolicy is what somebody without a policy starts from.
+const samplePolicy = `{"statements": [{"principals": ["arn:aws:iam::111122223333:role/operators"], "actions": ["eks:*"], "resources": ["*"]}]}`
+
+// checkTLS refuses everything between TLS and a plain port that only this machine reaches.
+func (f *serveFlags) checkTLS() error {
+	given := f.tlsCert != "" || f.tlsKey != ""
+	switch {
+	case f.insecureHTTP && (given || len(f.tlsNames) > 0):
+		return cli.Usage(errors.New("--insecure-http: not together with --tls-cert, --tls-key or --tls-name"))
+	case f.insecureHTTP && !isLoopback(f.listen):
+		return cli.Usage(fmt.Errorf("--insecure-http: --listen %s is not a loopback address: whoever is on the network could read and change what is sent", f.listen))
+	case f.insecureHTTP && f.credentials == "":
+		return cli.Usage(errors.New("--insecure-http: bearer tokens need TLS, so nobody could call: give --credentials too"))
+	case given && len(f.tlsNames) > 0:
+		return cli.Usage(errors.New("--tls-name: is for the certificate that the service makes, not together with --tls-cert"))
+	case given:
+		if _, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey); err != nil {
+			return fmt.Errorf("--tls-cert and --tls-key: %w", err)
+		}
+	}
+	return nil
+}
+
+func isLoopback(listen string) bool {
+	address, err := netip.ParseAddrPort(listen)
+	return err == nil && address.Addr().Unmap().IsLoopback()
 }
 
 // parseAdvertised reads the address of the API servers, by default the host of --listen.

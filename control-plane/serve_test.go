@@ -24,6 +24,7 @@ func sensible(t *testing.T) serveFlags {
 	}
 	for name, content := range map[string]string{
 		"credentials.json":                 `{"credentials":[{"accessKeyId":"AKIA","secretAccessKey":"s","arn":"arn:aws:iam::111122223333:user/a"}]}`,
+		"policy.json":                      samplePolicy,
 		"kubernetes/1.37.2/kube-apiserver": "", "kubernetes/1.37.2/kube-controller-manager": "", "kubernetes/1.37.2/kube-scheduler": "",
 		"etcd/3.7.3/etcd": "", "coredns/1.15.0/coredns": "",
 	} {
@@ -37,7 +38,15 @@ func sensible(t *testing.T) serveFlags {
 	}
 	return serveFlags{
 		listen: "10.0.0.10:443", tlsCert: dir + "/eks.pem", tlsKey: dir + "/eks.pem", region: "us-west-2", accountID: "111122223333",
-		stateDir: dir + "/state", components: dir, credentials: dir + "/credentials.json", podCIDR: defaultPodCIDR,
+		stateDir: dir + "/state", components: dir, credentials: dir + "/credentials.json", policy: dir + "/policy.json", podCIDR: defaultPodCIDR,
+	}
+}
+
+// plain serves without TLS, with what else that needs.
+func plain(listen string) func(*serveFlags) {
+	return func(f *serveFlags) {
+		f.listen, f.advertiseAddress = listen, "10.0.0.10"
+		f.tlsCert, f.tlsKey, f.insecureHTTP = "", "", true
 	}
 }
 
@@ -53,8 +62,22 @@ func TestServeNamesTheFlagAtFault(t *testing.T) {
 		"an account that is too short": {func(f *serveFlags) { f.accountID = "123" }, "--account-id"},
 		"a pod network with host bits": {func(f *serveFlags) { f.podCIDR = "10.244.1.0/16" }, "--pod-cidr"},
 		"no certificate":               {func(f *serveFlags) { f.tlsCert += "x" }, "--tls-cert"},
-		"no credentials":               {func(f *serveFlags) { f.credentials += "x" }, "--credentials"},
-		"no components":                {func(f *serveFlags) { f.components += "/x" }, "make components"},
+		"a key without a certificate":  {func(f *serveFlags) { f.tlsCert = "" }, "--tls-cert"},
+		"a certificate and a name":     {func(f *serveFlags) { f.tlsNames = []string{"eks.internal"} }, "--tls-name"},
+		"a certificate of its own":     {func(f *serveFlags) { f.tlsCert, f.tlsKey, f.tlsNames = "", "", []string{"eks.internal"} }, ""},
+		"no TLS on the network":        {func(f *serveFlags) { f.tlsCert, f.tlsKey, f.insecureHTTP = "", "", true }, "not a loopback address"},
+		"no TLS on every address":      {plain("0.0.0.0:80"), "not a loopback address"},
+		"no TLS on loopback by name":   {plain("localhost:80"), "not a loopback address"},
+		"no TLS on loopback":           {plain("127.0.0.1:80"), ""},
+		"no TLS, with a certificate":   {func(f *serveFlags) { f.listen, f.insecureHTTP = "127.0.0.1:80", true }, "--tls-cert"},
+		"no TLS and no credentials": {func(f *serveFlags) {
+			plain("127.0.0.1:80")(f)
+			f.credentials = ""
+		}, "--credentials"},
+		"no credentials":                {func(f *serveFlags) { f.credentials = "" }, ""},
+		"credentials that do not exist": {func(f *serveFlags) { f.credentials += "x" }, "--credentials"},
+		"no policy":                     {func(f *serveFlags) { f.policy = "" }, `--policy: name a file that says who may call the EKS API, such as {"statements"`},
+		"no components":                 {func(f *serveFlags) { f.components += "/x" }, "make components"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

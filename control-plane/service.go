@@ -25,7 +25,6 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/access"
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
-	"github.com/ovenbird-dev/ovenbird/control-plane/eks"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam/awsauth"
 	"github.com/ovenbird-dev/ovenbird/control-plane/nodes"
@@ -64,6 +63,11 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	if err != nil {
 		return err
 	}
+	front, err := openFront(s, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, front.audit.Close()) }()
 	hook, err := openWebhook(s.stateDir)
 	if err != nil {
 		return err
@@ -87,10 +91,7 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	instances := nodes.NewInstances(clouds.ec2, nil)
 	configMaps := awsauth.NewClusters(log.Named("iam"))
 	principals := iam.Principals{Registry: clusters, ConfigMaps: configMaps}
-	handler, err := eks.New(eks.Options{
-		Registry: clusters, EC2: clouds.ec2, Keys: s.keys, Region: s.region, AccountID: s.accountID,
-		Versions: versions, Patch: s.patch, PodCIDR: s.podCIDR, Log: log.Named("eks"),
-	})
+	handler, err := front.api(clusters, clouds, versions, log)
 	if err != nil {
 		return err
 	}
@@ -103,32 +104,20 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 			{"reader of aws-auth", configMaps},
 		}),
 	})
-	review := ownClusterOnly(iam.NewWebhook(principals, clouds.sts, instances, log.Named("iam")))
+	review := ownClusterOnly(iam.NewWebhook(principals, reviewTokens(clouds.sts), instances, log.Named("iam")))
 
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveHTTPS(ctx, api, s.tls(), handler, log) })
-	group.Go(func() error { return serveHTTPS(ctx, reviews, hook.tls(), review, log) })
+	group.Go(func() error { return serveHTTP(ctx, api, front.tls(), handler, log) })
+	group.Go(func() error { return serveHTTP(ctx, reviews, hook.tls(), review, log) })
 	group.Go(func() error { reconciler.Run(ctx); return nil })
-	group.Go(func() error { return renewKeys(ctx, log, store.renewKeys, hook.renewKeys) })
-	log.Info("ready", zap.String("eks_api", "https://"+s.listen), zap.Strings("kubernetes", versions), zap.String("state", s.stateDir))
+	group.Go(func() error { return renewKeys(ctx, log, store.renewKeys, hook.renewKeys, front.renewKeys) })
+	log.Info("ready", zap.String("eks_api", front.url()), zap.String("ca_file", front.authorityFile()), zap.Strings("kubernetes", versions), zap.String("state", s.stateDir))
 	// Without systemd these do nothing.
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	<-ctx.Done()
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
 	log.Info("stopping")
 	return group.Wait()
-}
-
-// tls reads the certificate for every connection, so that a renewed one needs no restart.
-func (s settings) tls() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(s.tlsCert, s.tlsKey)
-			return &pair, err
-		},
-	}
 }
 
 // clouds are the AWS services that the control plane asks.
@@ -142,7 +131,7 @@ func connectAWS(ctx context.Context, region string) (clouds, error) {
 	if err != nil {
 		return clouds{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
-	host := "sts." + region + ".amazonaws.com"
+	host := ststoken.Host(region)
 	if endpoint := sts.NewFromConfig(loaded).Options().BaseEndpoint; endpoint != nil {
 		parsed, err := url.Parse(*endpoint)
 		if err != nil || parsed.Host == "" {
@@ -222,8 +211,9 @@ func renewKeys(ctx context.Context, log *zap.Logger, renew ...func(time.Time) er
 	}
 }
 
-// serveHTTPS serves until ctx ends, and then lets requests in flight finish.
-func serveHTTPS(ctx context.Context, listener net.Listener, config *tls.Config, handler http.Handler, log *zap.Logger) error {
+// serveHTTP serves until ctx ends, and then lets requests in flight finish. Without a TLS
+// configuration it serves plain HTTP.
+func serveHTTP(ctx context.Context, listener net.Listener, config *tls.Config, handler http.Handler, log *zap.Logger) error {
 	errorLog, err := zap.NewStdLogAt(log.Named("http"), zap.DebugLevel)
 	if err != nil {
 		return fmt.Errorf("make HTTP log: %w", err)
@@ -241,9 +231,14 @@ func serveHTTPS(ctx context.Context, listener net.Listener, config *tls.Config, 
 		defer cancel()
 		_ = server.Shutdown(ctx)
 	})
-	if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+	if config == nil {
+		err = server.Serve(listener)
+	} else {
+		err = server.ServeTLS(listener, "", "")
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		stop()
-		return fmt.Errorf("serve HTTPS on %s: %w", listener.Addr(), err)
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 	}
 	<-finished
 	return nil

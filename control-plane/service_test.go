@@ -211,7 +211,7 @@ func TestStopEndsEverythingAndTheNextServiceStartsItAgain(t *testing.T) {
 	r.must(err)
 
 	second, err := r.Command(r.ctx, "serve", "--listen", r.Address.String()+":1", "--region", "us-west-2", "--account-id", "111122223333",
-		"--tls-cert", r.Dir+"/eks.pem", "--tls-key", r.Dir+"/eks.pem", "--credentials", r.Dir+"/credentials.json",
+		"--tls-cert", r.Dir+"/eks.pem", "--tls-key", r.Dir+"/eks.pem", "--credentials", r.Dir+"/credentials.json", "--policy", r.Dir+"/policy.json",
 		"--components", r.Components, "--state-dir", r.StateDir()).CombinedOutput()
 	if err == nil || !strings.Contains(string(second), "already running") || strings.Count(string(second), "\n") != 1 {
 		t.Errorf("a second service on the same state said %q, %v", second, err)

@@ -26,7 +26,7 @@ func TestACallerMayAskAboutItsOwnClusterOnly(t *testing.T) {
 	yes := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)
-	go func() { served <- serveHTTPS(ctx, listener, hook.tls(), ownClusterOnly(yes), zap.NewNop()) }()
+	go func() { served <- serveHTTP(ctx, listener, hook.tls(), ownClusterOnly(yes), zap.NewNop()) }()
 	defer func() {
 		cancel()
 		if err := <-served; err != nil {

@@ -2,8 +2,8 @@
 // built on them drive Ovenbird clusters unmodified. It checks who calls and what they ask
 // for, and writes intent into the registry.
 //
-// It never makes or removes a cluster itself, and it never answers a call that is not
-// signed by a key it knows.
+// It never makes or removes a cluster itself, and it never answers a caller who has not
+// proved who it is or whom no policy allows the call.
 package eks
 
 import (
@@ -15,17 +15,14 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
-	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
-	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 )
 
 const (
-	// maxBody bounds a request; the largest sensible CreateCluster is a few KiB.
-	maxBody = 256 << 10
+	// MaxBody bounds a request, in bytes; the largest sensible CreateCluster is a few KiB.
+	MaxBody = 256 << 10
 	// callTimeout bounds the answer to one request, calls to EC2 and etcd included.
 	callTimeout = 30 * time.Second
 	// platformVersion is that of every cluster; it counts what Ovenbird itself changes.
@@ -42,7 +39,9 @@ type EC2 interface {
 type Options struct {
 	Registry  *registry.Registry
 	EC2       EC2
-	Keys      sigv4.Keys // who may call; every one of them is an administrator of the account
+	Callers   Callers
+	Access    Access
+	Audit     Audit
 	Region    string
 	AccountID string
 	Versions  []string // Kubernetes minors on offer, "1.37"; the last is the default
@@ -55,13 +54,15 @@ type Options struct {
 
 type api struct {
 	Options
-	verifier sigv4.Verifier
 }
 
 // New returns the API as a handler.
 func New(o Options) (http.Handler, error) {
-	if o.Registry == nil || o.EC2 == nil || o.Keys == nil || o.Log == nil {
-		return nil, errors.New("EKS API: registry, EC2 client, keys and logger are required")
+	if o.Registry == nil || o.EC2 == nil || o.Log == nil {
+		return nil, errors.New("EKS API: registry, EC2 client and logger are required")
+	}
+	if o.Callers == nil || o.Access == nil || o.Audit == nil {
+		return nil, errors.New("EKS API: callers, access and audit record are required")
 	}
 	if o.Region == "" || o.AccountID == "" || len(o.Versions) == 0 || !o.PodCIDR.IsValid() {
 		return nil, errors.New("EKS API: region, account, versions and pod CIDR are required")
@@ -69,41 +70,12 @@ func New(o Options) (http.Handler, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	a := &api{Options: o, verifier: sigv4.Verifier{Keys: o.Keys, Region: o.Region, Service: "eks", Now: o.Now, MaxBody: maxBody}}
+	a := &api{Options: o}
 	return a.authenticate(a.routes()), nil
 }
 
 // operation answers one API call with a value to encode, or with an *apiError.
 type operation func(ctx context.Context, r *http.Request) (any, error)
-
-type callerKey struct{}
-
-// caller returns the canonical ARN of who signed the request.
-func caller(ctx context.Context) string {
-	arn, _ := ctx.Value(callerKey{}).(string)
-	return arn
-}
-
-// authenticate lets only signed requests through. It comes before routing: an unsigned
-// caller does not learn which routes there are.
-func (a *api) authenticate(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Amzn-Requestid", uuid.NewString())
-		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
-		defer cancel()
-		r = r.WithContext(ctx)
-		credential, err := a.verifier.Verify(r)
-		if err != nil {
-			a.fail(w, r, signatureError(err))
-			return
-		}
-		arn := credential.ARN
-		if role, _, ok := ststoken.RoleSession(arn); ok {
-			arn = role
-		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, callerKey{}, arn)))
-	})
-}
 
 func (a *api) answer(w http.ResponseWriter, r *http.Request, handle operation) {
 	value, err := handle(r.Context(), r)

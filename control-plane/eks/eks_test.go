@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,7 +24,9 @@ import (
 	"github.com/aws/smithy-go"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/ovenbird-dev/ovenbird/control-plane/audit"
 	"github.com/ovenbird-dev/ovenbird/control-plane/eks"
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry/registrytest"
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
@@ -86,20 +90,45 @@ type service struct {
 
 func start(t *testing.T, n network) service {
 	t.Helper()
+	handler, r := handler(t, n, func(*iam.Callers) {}, adminPolicy, discard{})
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return service{client(server.URL, "AKIAADMIN", "secret", "", lossless(t)), r, server.URL}
+}
+
+const adminPolicy = `{"statements":[{"principals":["` + adminARN + `","arn:aws:iam::111122223333:role/deployer"],"actions":["eks:*"],"resources":["*"]}]}`
+
+type discard struct{}
+
+func (discard) Record(audit.Event) {}
+
+// handler is the API over a real etcd, for callers whom change may add to.
+func handler(t *testing.T, n network, change func(*iam.Callers), policy string, record eks.Audit) (http.Handler, *registry.Registry) {
+	t.Helper()
 	if n.vpcCIDR == "" {
 		n.vpcCIDR = "10.0.0.0/16"
 	}
+	file := filepath.Join(t.TempDir(), "policy.json")
+	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := zaptest.NewLogger(t)
+	opened, err := iam.OpenPolicy(file, log, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := registrytest.New(t)
+	callers := iam.Callers{Keys: keys{}, Limit: iam.NewLimiter(1000, 1000, nil), Region: "us-west-2", Account: "111122223333", MaxBody: eks.MaxBody}
+	change(&callers)
 	handler, err := eks.New(eks.Options{
-		Registry: r, EC2: n, Keys: keys{}, Region: "us-west-2", AccountID: "111122223333",
-		Versions: []string{"1.36", "1.37"}, Patch: func(minor string) (string, error) { return minor + ".2", nil }, PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), Log: zaptest.NewLogger(t),
+		Registry: r, EC2: n, Callers: callers, Access: iam.Authorizer{Policy: opened, Entries: r}, Audit: record, Region: "us-west-2", AccountID: "111122223333",
+		Versions: []string{"1.36", "1.37"}, Patch: func(minor string) (string, error) { return minor + ".2", nil },
+		PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(handler)
-	t.Cleanup(server.Close)
-	return service{client(server.URL, "AKIAADMIN", "secret", "", lossless(t)), r, server.URL}
+	return handler, r
 }
 
 func client(url, id, secret, token string, more ...func(*awseks.Options)) *awseks.Client {

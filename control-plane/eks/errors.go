@@ -1,11 +1,8 @@
 package eks
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
-
-	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 )
 
 // apiError is an error as it goes over the wire; kind is the header X-Amzn-Errortype, from
@@ -44,30 +41,3 @@ func tokenReused(cluster string) error {
 }
 
 func noCluster(name string) error { return notFound(name, "No cluster found for name: %s.", name) }
-
-// signatureKinds are the names that AWS's JSON services give to what its query services
-// call otherwise.
-var signatureKinds = map[string]string{
-	sigv4.CodeMissingToken: "MissingAuthenticationTokenException",
-	sigv4.CodeIncomplete:   "IncompleteSignatureException",
-	sigv4.CodeUnknownKey:   "UnrecognizedClientException",
-	sigv4.CodeMismatch:     "InvalidSignatureException",
-	sigv4.CodeExpired:      "InvalidSignatureException",
-	sigv4.CodeExpiredToken: "ExpiredTokenException",
-}
-
-// signatureError turns a refusal of the verifier into one of this API; other errors stay.
-func signatureError(err error) error {
-	var refusal *sigv4.Error
-	if !errors.As(err, &refusal) {
-		return err
-	}
-	if refusal.Code == sigv4.CodeTooLarge {
-		return &apiError{http.StatusRequestEntityTooLarge, "RequestEntityTooLargeException", refusal.Message, ""}
-	}
-	kind, ok := signatureKinds[refusal.Code]
-	if !ok {
-		kind = "AccessDeniedException"
-	}
-	return &apiError{http.StatusForbidden, kind, refusal.Message, ""}
-}

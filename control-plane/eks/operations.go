@@ -131,6 +131,10 @@ func (a *api) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, o := range operations() {
 		mux.HandleFunc(o.method+" "+o.path, func(w http.ResponseWriter, r *http.Request) {
+			if err := a.authorize(r, o.name); err != nil {
+				a.fail(w, r, err)
+				return
+			}
 			if o.handle == nil {
 				a.fail(w, r, badRequest("", "%s is not offered by Ovenbird yet", o.name))
 				return

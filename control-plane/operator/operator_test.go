@@ -25,7 +25,9 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
+	"github.com/ovenbird-dev/ovenbird/control-plane/audit"
 	"github.com/ovenbird-dev/ovenbird/control-plane/eks"
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/control-plane/operator"
 	"github.com/ovenbird-dev/ovenbird/control-plane/pki"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
@@ -40,6 +42,12 @@ type keys struct{}
 func (keys) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
 	return sigv4.Credential{AccessKeyID: id, SecretAccessKey: "secret", ARN: "arn:aws:iam::111122223333:user/admin"}, nil
 }
+
+// admitted may do everything, and nobody keeps a record of it.
+type admitted struct{}
+
+func (admitted) Authorize(context.Context, iam.Caller, iam.Request) error { return nil }
+func (admitted) Record(audit.Event)                                       {}
 
 type network struct{}
 
@@ -60,7 +68,9 @@ func service(t *testing.T) *registry.Registry {
 	t.Helper()
 	r := registrytest.New(t)
 	api, err := eks.New(eks.Options{
-		Registry: r, EC2: network{}, Keys: keys{}, Region: "us-west-2", AccountID: "111122223333",
+		Registry: r, EC2: network{}, Region: "us-west-2", AccountID: "111122223333",
+		Callers: iam.Callers{Keys: keys{}, Limit: iam.NewLimiter(1000, 1000, nil), Region: "us-west-2", Account: "111122223333", MaxBody: eks.MaxBody},
+		Access:  admitted{}, Audit: admitted{},
 		Versions: []string{"1.37"}, PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), Log: zaptest.NewLogger(t),
 	})
 	if err != nil {

@@ -73,6 +73,10 @@ func NewSite(binary, components, dir string) (*Site, error) {
 	if err := os.WriteFile(filepath.Join(dir, "credentials.json"), data, 0o600); err != nil {
 		return nil, fmt.Errorf("write credentials: %w", err)
 	}
+	policy := fmt.Sprintf(`{"statements":[{"principals":["arn:aws:iam::%s:user/admin"],"actions":["eks:*"],"resources":["*"]}]}`, accountID)
+	if err := os.WriteFile(filepath.Join(dir, "policy.json"), []byte(policy), 0o600); err != nil {
+		return nil, fmt.Errorf("write policy: %w", err)
+	}
 	if s.listen, err = freePort(s.Address); err != nil {
 		return nil, err
 	}
@@ -118,7 +122,8 @@ func (s *Site) Serve(ctx context.Context, log io.Writer) (*Service, error) {
 	cmd := s.Command(context.WithoutCancel(ctx), "serve", "--listen", s.listen, "--advertise-address", s.Address.String(),
 		"--tls-cert", filepath.Join(s.Dir, "eks.pem"), "--tls-key", filepath.Join(s.Dir, "eks.pem"),
 		"--region", region, "--account-id", accountID, "--state-dir", s.StateDir(),
-		"--components", s.Components, "--credentials", filepath.Join(s.Dir, "credentials.json"))
+		"--components", s.Components, "--credentials", filepath.Join(s.Dir, "credentials.json"),
+		"--policy", filepath.Join(s.Dir, "policy.json"))
 	output, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the service: %w", err)

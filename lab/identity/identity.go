@@ -55,6 +55,22 @@ func EnsureCredentials(path, arn string) error {
 	}}}, 0o600)
 }
 
+// EnsurePolicy makes the file that allows arn everything at the EKS API, as `ovenbird serve
+// --policy` reads it, unless there is one.
+func EnsurePolicy(path, arn string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	type statement struct {
+		Principals []string `json:"principals"`
+		Actions    []string `json:"actions"`
+		Resources  []string `json:"resources"`
+	}
+	return state.WriteJSON(path, map[string][]statement{"statements": {
+		{Principals: []string{arn}, Actions: []string{"eks:*"}, Resources: []string{"*"}},
+	}}, 0o600)
+}
+
 // ReadCredentials reads the credentials file.
 func ReadCredentials(path string) ([]Credential, error) {
 	data, err := os.ReadFile(path)

@@ -12,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
+	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 )
 
 func TestRoleCredentialsChangeEveryHourAndEndAfterSix(t *testing.T) {
@@ -122,5 +126,22 @@ func TestEndpointsServeCertificatesOfTheLabsAuthority(t *testing.T) {
 	}
 	if again, _ := os.ReadFile(ca); string(again) == string(pem) {
 		t.Error("half a set of certificates was kept")
+	}
+}
+
+func TestThePolicyIsOneThatTheServiceTakes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.json")
+	for range 2 {
+		if err := EnsurePolicy(path, "arn:aws:iam::111122223333:user/admin"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	policy, err := iam.OpenPolicy(path, zap.NewNop(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := iam.Caller{Principal: iam.NewPrincipal(ststoken.Identity{ARN: "arn:aws:iam::111122223333:user/admin"})}
+	if !policy.Current().Allows(admin, iam.Request{Operation: "eks:ListClusters", Resource: "*"}) {
+		t.Error("the administrator may not list clusters")
 	}
 }

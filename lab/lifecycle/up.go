@@ -179,6 +179,9 @@ func (u *up) complete(ctx context.Context) bool {
 	if u.SnapshotRate != nil && *u.SnapshotRate != u.lab.SnapshotRate {
 		return false
 	}
+	if _, err := os.Stat(u.Dir.Policy()); err != nil {
+		return false // made by a release that had none
+	}
 	return u.daemonAnswers(ctx) == nil
 }
 
@@ -213,6 +216,7 @@ func (u *up) secrets(context.Context) error {
 	resolv := fmt.Sprintf("# The resolver of lab %s, for commands inside it.\nnameserver %s\nsearch %s\n", u.lab.Name, u.Plan.Resolver, u.Plan.DNSSuffix())
 	return errors.Join(
 		identity.EnsureCredentials(u.Dir.Credentials(), u.Plan.IAM("user/admin")),
+		identity.EnsurePolicy(u.Dir.Policy(), u.Plan.IAM("user/admin")),
 		identity.EnsureSecret(u.Dir.Secret()),
 		identity.EnsureTLS(u.Dir.CA(), u.Dir.TLS(), []identity.Endpoint{
 			{File: "aws", Name: vpc.EndpointName, Address: u.Plan.Endpoint},

@@ -64,6 +64,9 @@ func (d Dir) TLS() string { return d.join("tls") }
 // Credentials is the administrator's access key.
 func (d Dir) Credentials() string { return d.join("credentials.json") }
 
+// Policy allows the administrator everything at the EKS API.
+func (d Dir) Policy() string { return d.join("policy.json") }
+
 // Secret is what instance credentials and metadata tokens are derived from.
 func (d Dir) Secret() string { return d.join("secret.key") }
 
