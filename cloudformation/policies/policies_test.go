@@ -19,7 +19,7 @@ var policies = []struct {
 	without []string
 }{
 	// What an operator asks of the EKS API is asked with the operator's credentials.
-	{file: "service.json", program: "control-plane", without: []string{"control-plane/operator"}},
+	{file: "service.json", program: "control-plane", without: []string{"control-plane/operator", "control-plane/bearer"}},
 	{file: "node.json", program: "agent"},
 	{file: "bake.json", program: "packer"},
 	{file: "smoke.json", program: "scripts/aws-smoke"},

@@ -18,9 +18,9 @@ import (
 
 // ClusterCommand is `ovenbird cluster`.
 func ClusterCommand() *cobra.Command {
-	return group("cluster", "Create, look at and delete clusters through the EKS API",
+	return authenticated(group("cluster", "Create, look at and delete clusters through the EKS API",
 		"  ovenbird cluster create demo --subnets subnet-1,subnet-2 --wait\n  ovenbird cluster list",
-		createCommand(), listCommand(), describeCommand(), waitCommand(), deleteCommand())
+		createCommand(), listCommand(), describeCommand(), waitCommand(), deleteCommand()))
 }
 
 type createFlags struct {

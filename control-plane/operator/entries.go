@@ -18,9 +18,9 @@ import (
 
 // AccessEntryCommand is `ovenbird access-entry`.
 func AccessEntryCommand() *cobra.Command {
-	return group("access-entry", "Say which IAM principals may enter a cluster, and as what",
+	return authenticated(group("access-entry", "Say which IAM principals may enter a cluster, and as what",
 		"  ovenbird access-entry create demo --principal-arn arn:aws:iam::111122223333:role/ovenbird-node --type EC2_LINUX",
-		createEntryCommand(), listEntriesCommand(), deleteEntryCommand())
+		createEntryCommand(), listEntriesCommand(), deleteEntryCommand()))
 }
 
 // entryView is an access entry as --output json prints it, in the API's words.

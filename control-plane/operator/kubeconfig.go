@@ -61,7 +61,7 @@ Other contexts in the file stay as they are.`,
 			return err
 		})
 	}
-	return cmd
+	return authenticated(cmd)
 }
 
 // kubeconfigWritten is what the command prints.

@@ -1,7 +1,7 @@
 // Package operator holds the commands with which people run clusters from a shell. They
 // are clients of the EKS API, found and signed for as the AWS SDKs do it (AWS_ENDPOINT_URL_EKS,
-// AWS_REGION, the usual credentials), so they do nothing that an AWS client could not,
-// with one exception: `ovenbird kubeconfig` signs with a cluster's own key, and so works
+// AWS_REGION, the usual credentials), or with a bearer token of the same credentials, so they
+// do nothing that an AWS client could not, with one exception: `ovenbird kubeconfig` signs with a cluster's own key, and so works
 // only where the service keeps its state.
 package operator
 
@@ -27,7 +27,7 @@ import (
 // Commands are all commands of the package.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
-		ClusterCommand(), AccessEntryCommand(), KubeconfigCommand(), UpdateKubeconfigCommand(), GetTokenCommand(), UserDataCommand(),
+		ClusterCommand(), AccessEntryCommand(), KubeconfigCommand(), UpdateKubeconfigCommand(), GetTokenCommand(), UserDataCommand(), ProxyCommand(),
 	}
 }
 
@@ -36,25 +36,42 @@ const callTimeout = 60 * time.Second
 
 const orTheLab = `or load the lab's environment with eval "$(ovenbird-lab env)"`
 
-// connect reads the AWS environment; a region that is given wins over it.
+// connect reads the AWS environment and makes a client of the EKS API, by the flags of
+// authenticated. A region that is given wins over the environment's.
 func connect(ctx context.Context, region ...string) (aws.Config, *eks.Client, error) {
+	loaded, err := load(ctx, region...)
+	if err != nil {
+		return aws.Config{}, nil, err
+	}
+	a, ok := ctx.Value(authKey{}).(*auth)
+	if !ok {
+		a = &auth{kind: authSignature}
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	client, err := a.client(call, loaded)
+	return loaded, client, err
+}
+
+// load reads the AWS environment; a region that is given wins over it.
+func load(ctx context.Context, region ...string) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{config.WithLogger(logging.Nop{})}
 	for _, r := range region {
 		options = append(options, config.WithRegion(r)) // an empty one counts for nothing
 	}
 	loaded, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
-		return aws.Config{}, nil, fmt.Errorf("read the AWS configuration: %w", err)
+		return aws.Config{}, fmt.Errorf("read the AWS configuration: %w", err)
 	}
 	if loaded.Region == "" {
-		return aws.Config{}, nil, errors.New("no AWS region: set AWS_REGION, " + orTheLab)
+		return aws.Config{}, errors.New("no AWS region: set AWS_REGION, " + orTheLab)
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := loaded.Credentials.Retrieve(call); err != nil {
-		return aws.Config{}, nil, errors.New("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, " + orTheLab)
+		return aws.Config{}, errors.New("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, " + orTheLab)
 	}
-	return loaded, eks.NewFromConfig(loaded), nil
+	return loaded, nil
 }
 
 // requireEndpoint keeps a command that makes or removes clusters from reaching Amazon EKS,

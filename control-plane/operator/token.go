@@ -56,7 +56,7 @@ it is a secret, and it is offered for 14.`,
 }
 
 func makeToken(ctx context.Context, cluster, region, role string) (token string, expires time.Time, err error) {
-	loaded, _, err := connect(ctx, region)
+	loaded, err := load(ctx, region)
 	if err != nil {
 		return "", time.Time{}, err
 	}

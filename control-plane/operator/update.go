@@ -66,7 +66,7 @@ access entries.`,
 			return err
 		})
 	}
-	return cmd
+	return authenticated(cmd)
 }
 
 // kubeconfigUpdated is what the command prints.

@@ -72,7 +72,7 @@ not ask AWS for them. It holds no secret.`,
 		_, err = cmd.OutOrStdout().Write(userData)
 		return err
 	}
-	return cmd
+	return authenticated(cmd)
 }
 
 func parseEnvironment(pairs []string) (map[string]string, error) {
