@@ -41,10 +41,13 @@ func Account(ctx context.Context, config aws.Config) (string, error) {
 		return credentials.AccountID, nil
 	}
 	caller, err := sts.NewFromConfig(config).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err == nil && aws.ToString(caller.Account) == "" {
+		err = errors.New("it answered without one")
+	}
 	if err != nil {
 		return "", fmt.Errorf("ask STS for the account, for want of --account-id: %w", err)
 	}
-	return aws.ToString(caller.Account), nil
+	return *caller.Account, nil
 }
 
 // Tokens makes tokens for the EKS API of one region and account. It is safe for concurrent use.

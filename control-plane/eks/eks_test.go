@@ -22,6 +22,7 @@ import (
 	awseks "github.com/aws/aws-sdk-go-v2/service/eks"
 	"github.com/aws/aws-sdk-go-v2/service/eks/types"
 	"github.com/aws/smithy-go"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/audit"
@@ -90,7 +91,7 @@ type service struct {
 
 func start(t *testing.T, n network) service {
 	t.Helper()
-	handler, r := handler(t, n, func(*iam.Callers) {}, adminPolicy, discard{})
+	handler, r := handler(t, n, func(*iam.Callers) {}, adminPolicy, discard{}, zaptest.NewLogger(t))
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	return service{client(server.URL, "AKIAADMIN", "secret", "", lossless(t)), r, server.URL}
@@ -103,7 +104,7 @@ type discard struct{}
 func (discard) Record(audit.Event) {}
 
 // handler is the API over a real etcd, for callers whom change may add to.
-func handler(t *testing.T, n network, change func(*iam.Callers), policy string, record eks.Audit) (http.Handler, *registry.Registry) {
+func handler(t *testing.T, n network, change func(*iam.Callers), policy string, record eks.Audit, log *zap.Logger) (http.Handler, *registry.Registry) {
 	t.Helper()
 	if n.vpcCIDR == "" {
 		n.vpcCIDR = "10.0.0.0/16"
@@ -112,7 +113,6 @@ func handler(t *testing.T, n network, change func(*iam.Callers), policy string, 
 	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log := zaptest.NewLogger(t)
 	opened, err := iam.OpenPolicy(file, log, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -56,8 +56,8 @@ func (c Callers) Authenticate(r *http.Request) (Caller, error) {
 	if err := c.Limit.Allow(source); err != nil {
 		return Caller{}, err
 	}
-	authorization := r.Header["Authorization"]
-	if len(authorization) != 1 || !isBearer(authorization[0]) {
+	token, ok := bearerToken(r)
+	if !ok {
 		return c.signer(r)
 	}
 	if r.TLS == nil {
@@ -69,7 +69,6 @@ func (c Callers) Authenticate(r *http.Request) (Caller, error) {
 	if err := c.boundBody(r); err != nil {
 		return Caller{}, err
 	}
-	token := strings.TrimSpace(authorization[0][len(bearer):])
 	identity, err := c.Tokens.Verify(WithSource(r.Context(), source), token, ststoken.APIAudience(c.Region, c.Account))
 	if err != nil {
 		return Caller{}, fmt.Errorf("bearer token: %w", err)
@@ -77,11 +76,15 @@ func (c Callers) Authenticate(r *http.Request) (Caller, error) {
 	return Caller{NewPrincipal(identity), ProofBearer}, nil
 }
 
-const bearer = "Bearer "
-
-// isBearer knows the scheme in any case, as HTTP has it.
-func isBearer(authorization string) bool {
-	return len(authorization) >= len(bearer) && strings.EqualFold(authorization[:len(bearer)], bearer)
+// bearerToken reads the one Authorization header there is. HTTP does not care about the case
+// of the scheme.
+func bearerToken(r *http.Request) (token string, ok bool) {
+	authorization := r.Header["Authorization"]
+	if len(authorization) != 1 {
+		return "", false
+	}
+	scheme, token, _ := strings.Cut(authorization[0], " ")
+	return strings.TrimSpace(token), strings.EqualFold(scheme, "Bearer")
 }
 
 func (c Callers) signer(r *http.Request) (Caller, error) {

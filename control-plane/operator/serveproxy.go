@@ -43,6 +43,11 @@ variable to set in the other shell. It runs until it is interrupted.`,
 	connection.addConnection(cmd)
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		listener, err := listenLoopback(cmd.Context(), flags.listen)
+		if err != nil {
+			return err
+		}
+		defer listener.Close()
 		log, err := cli.Logger()
 		if err != nil {
 			return err
@@ -51,11 +56,6 @@ variable to set in the other shell. It runs until it is interrupted.`,
 		if err != nil {
 			return err
 		}
-		listener, err := listenLoopback(cmd.Context(), flags.listen)
-		if err != nil {
-			return err
-		}
-		defer listener.Close()
 		url := "http://" + listener.Addr().String()
 		err = output.Print(cmd.OutOrStdout(), map[string]string{"url": url, "endpoint": flags.endpoint}, func(w io.Writer) error {
 			_, err := fmt.Fprintf(w, "# listening on %s, for %s\nexport %s=%s\n", listener.Addr(), flags.endpoint, endpointVariable, url)
