@@ -134,6 +134,9 @@ func (a *api) resource(r *http.Request, operation string) (cluster, arn string, 
 		_, name := cutLast(resource, "/")
 		return cluster, a.arn(strings.Join([]string{"access-entry", cluster, kind, account, name, "*"}, "/")), nil
 	}
+	if len(path) > 3 && path[2] == "node-groups" && registry.ValidName(path[3]) {
+		return cluster, a.arn(strings.Join([]string{"nodegroup", cluster, path[3], "*"}, "/")), nil
+	}
 	return cluster, a.arn("cluster/" + cluster), nil
 }
 

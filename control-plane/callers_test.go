@@ -1,0 +1,51 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/audit"
+)
+
+func TestABearerAndASignerReachTheServiceAndAreOnRecord(t *testing.T) {
+	r := newRig(t)
+	r.startSTS()
+	service := r.serve()
+	for _, args := range [][]string{
+		{"cluster", "list", "--output", "json"},
+		{"cluster", "list", "--output", "json", "--auth", "bearer", "--account-id", "111122223333"},
+	} {
+		if output, err := r.Command(r.ctx, args...).CombinedOutput(); err != nil || strings.TrimSpace(string(output)) != "[]" {
+			t.Errorf("ovenbird %s: %s, %v", strings.Join(args, " "), output, err)
+		}
+	}
+	output, err := r.Command(r.ctx, "cluster", "list", "--auth", "bearer", "--account-id", "444455556666").CombinedOutput()
+	if err == nil || !strings.Contains(string(output), "security token included in the request is invalid") {
+		t.Errorf("a token for another account: %s, %v", output, err)
+	}
+	r.must(service.Signal(syscall.SIGTERM))
+
+	record, err := os.Open(filepath.Join(r.StateDir(), "audit.jsonl"))
+	r.must(err)
+	defer record.Close()
+	var lines []string
+	for scanner := bufio.NewScanner(record); scanner.Scan(); {
+		var e audit.Event
+		r.must(json.Unmarshal(scanner.Bytes(), &e))
+		lines = append(lines, strings.Join([]string{e.Proof, e.Principal, e.Operation, e.Outcome, e.Reason}, " "))
+	}
+	const admin = "arn:aws:iam::111122223333:user/admin"
+	want := []string{
+		"sigv4 " + admin + " eks:ListClusters 200 ",
+		"bearer " + admin + " eks:ListClusters 200 ",
+		"   403 UnrecognizedClientException",
+	}
+	if strings.Join(lines, "\n") != strings.Join(want, "\n") {
+		t.Errorf("the record is\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+	}
+}
