@@ -75,7 +75,7 @@ unit: setup components initrd ## Run the unit and integration tests
 # Inputs found earlier are in Go's build cache and come first. Without the limit, most of the time
 # goes into making new ones small.
 .PHONY: fuzz
-fuzz: ## Fuzz what the agent reads, FUZZTIME (30s) for each target
+fuzz: ## Fuzz what the agent and the service read, FUZZTIME (30s) for each target
 	@grep -rl --include=*_test.go '^func Fuzz' . | xargs -n 1 dirname | sort -u | while read -r package; do \
 	  listed=$$(go test -list '^Fuzz' $$package) || { echo "$$listed"; exit 1; }; \
 	  for target in $$(grep ^Fuzz <<<"$$listed"); do \

@@ -5,6 +5,9 @@
 // A token of a node's role is already all of a node's rights, so the webhook answers for
 // one only after the instance has passed every check that its certificate needs too. What
 // it cannot verify it refuses; why is in our log alone, never in the answer.
+//
+// Callers of the EKS API prove themselves to Callers, by such a token too or by a signature;
+// Authorizer decides what each may do.
 package iam
 
 import (

@@ -19,7 +19,7 @@ const (
 	identityLife = 30 * time.Second
 	// refusalLife is short: a clock that is set right, or a role that appears, must not wait.
 	refusalLife = 2 * time.Second
-	// outageLife spares STS, and callers a wait, while it does not answer.
+	// outageLife spares STS, and callers a wait, while it does not answer or is in trouble.
 	outageLife = time.Second
 	// maxAnswers bounds the cache: an answer is about 300 bytes.
 	maxAnswers = 16384
@@ -130,8 +130,14 @@ func (c *CachedTokens) ask(ctx context.Context, key [sha256.Size]byte, token, cl
 	case errors.Is(err, ststoken.ErrInvalid):
 		return c.keep(key, answer{err: err, until: now.Add(refusalLife)})
 	}
-	c.outage = answer{err: fmt.Errorf("%w: %w", ErrUnavailable, err), until: now.Add(outageLife)}
-	return c.outage
+	unsure := answer{err: fmt.Errorf("%w: %w", ErrUnavailable, err), until: now.Add(outageLife)}
+	// STS throttles the account that signed, so an answer like that is about one token only:
+	// a stranger with an account of his own must not keep everybody else out.
+	if errors.Is(err, ststoken.ErrUnreachable) {
+		c.outage = unsure
+		return unsure
+	}
+	return c.keep(key, unsure)
 }
 
 // keep remembers an answer, in the place of outdated ones or else of any.

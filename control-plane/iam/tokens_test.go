@@ -119,10 +119,10 @@ func TestSTSIsAskedOnceAboutATokenForAWhile(t *testing.T) {
 }
 
 func TestAnOutageOfSTSIsNoRefusalAndSoonOver(t *testing.T) {
-	sts := &stsAlike{err: errors.New("connection refused")}
+	sts := &stsAlike{err: ststoken.ErrUnreachable}
 	tokens, clock := cached(sts, 100)
-	for range 3 {
-		if _, err := tokens.Verify(t.Context(), "kitchen jane", "kitchen"); !errors.Is(err, ErrUnavailable) || errors.Is(err, ststoken.ErrInvalid) {
+	for i := range 3 {
+		if _, err := tokens.Verify(t.Context(), fmt.Sprintf("kitchen %d", i), "kitchen"); !errors.Is(err, ErrUnavailable) || errors.Is(err, ststoken.ErrInvalid) {
 			t.Errorf("got %v, want ErrUnavailable", err)
 		}
 	}
@@ -133,6 +133,23 @@ func TestAnOutageOfSTSIsNoRefusalAndSoonOver(t *testing.T) {
 	clock.pass(outageLife)
 	if _, err := tokens.Verify(t.Context(), "kitchen jane", "kitchen"); err != nil {
 		t.Errorf("after the outage: %v", err)
+	}
+}
+
+func TestAStrangerWhomSTSThrottlesKeepsNobodyOut(t *testing.T) {
+	sts := &stsAlike{err: errors.New("answered 429")}
+	tokens, _ := cached(sts, 100)
+	for range 3 {
+		if _, err := tokens.Verify(t.Context(), "kitchen stranger", "kitchen"); !errors.Is(err, ErrUnavailable) || errors.Is(err, ststoken.ErrInvalid) {
+			t.Errorf("the stranger: got %v, want ErrUnavailable", err)
+		}
+	}
+	if sts.calls() != 1 {
+		t.Errorf("STS was asked %d times within a second", sts.calls())
+	}
+	sts.err = nil
+	if _, err := tokens.Verify(t.Context(), "kitchen jane", "kitchen"); err != nil {
+		t.Errorf("everybody else: %v", err)
 	}
 }
 

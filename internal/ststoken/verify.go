@@ -23,6 +23,9 @@ const (
 // ErrInvalid marks a token that is wrong, as opposed to one that could not be checked.
 var ErrInvalid = errors.New("invalid token")
 
+// ErrUnreachable marks that STS did not answer at all, which no token can be the cause of.
+var ErrUnreachable = errors.New("no answer")
+
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
 }
@@ -172,7 +175,7 @@ func (v Verifier) Verify(ctx context.Context, token, cluster string) (Identity, 
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	response, err := client.Do(request)
 	if err != nil {
-		return Identity{}, fmt.Errorf("ask STS at %s who signed a token: %w", v.Host, withoutURL(err))
+		return Identity{}, fmt.Errorf("ask STS at %s who signed a token: %w: %w", v.Host, ErrUnreachable, withoutURL(err))
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
