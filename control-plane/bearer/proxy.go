@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -49,7 +48,7 @@ func (p Proxy) Handler() http.Handler {
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(p.Client.Endpoint) },
 		Transport: p.Client,
 		ModifyResponse: func(r *http.Response) error {
-			r.Body = bounded{io.LimitReader(r.Body, maxResponse), r.Body}
+			r.Body = http.MaxBytesReader(nil, r.Body, maxResponse)
 			return nil
 		},
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
@@ -111,12 +110,6 @@ func (o own) Lookup(ctx context.Context, accessKeyID string) (sigv4.Credential, 
 		return sigv4.Credential{}, sigv4.ErrUnknownKey
 	}
 	return sigv4.Credential{AccessKeyID: accessKeyID, SecretAccessKey: credentials.SecretAccessKey, SessionToken: credentials.SessionToken}, nil
-}
-
-// bounded ends a body early rather than late.
-type bounded struct {
-	io.Reader
-	io.Closer
 }
 
 // refuse answers as the EKS API does.

@@ -100,10 +100,10 @@ func (a *auth) bearer(ctx context.Context, loaded aws.Config, endpoint string) (
 // httpClient is the configured one, which trusts AWS_CA_BUNDLE, or one that trusts --ca-file.
 func (a *auth) httpClient(loaded aws.Config) (aws.HTTPClient, error) {
 	if a.caFile == "" {
-		if loaded.HTTPClient != nil {
-			return loaded.HTTPClient, nil
+		if loaded.HTTPClient == nil { // nothing is configured
+			return awshttp.NewBuildableClient(), nil
 		}
-		return awshttp.NewBuildableClient(), nil
+		return loaded.HTTPClient, nil
 	}
 	data, err := os.ReadFile(a.caFile)
 	if err != nil {

@@ -101,9 +101,8 @@ func TestTheProxyPrintsWhatToSetAndServesUntilItIsInterrupted(t *testing.T) {
 	}()
 	var address string
 	for lines := bufio.NewScanner(output); address == "" && lines.Scan(); {
-		address, _ = strings.CutPrefix(lines.Text(), "export AWS_ENDPOINT_URL_EKS=")
-		if strings.HasPrefix(lines.Text(), "#") {
-			address = ""
+		if after, ok := strings.CutPrefix(lines.Text(), "export AWS_ENDPOINT_URL_EKS="); ok {
+			address = after
 		}
 	}
 	if !strings.HasPrefix(address, "http://127.0.0.1:") {

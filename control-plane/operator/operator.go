@@ -1,8 +1,8 @@
 // Package operator holds the commands with which people run clusters from a shell. They
 // are clients of the EKS API, found and signed for as the AWS SDKs do it (AWS_ENDPOINT_URL_EKS,
 // AWS_REGION, the usual credentials), or with a bearer token of the same credentials, so they
-// do nothing that an AWS client could not, with one exception: `ovenbird kubeconfig` signs with a cluster's own key, and so works
-// only where the service keeps its state.
+// do nothing that an AWS client could not, with one exception: `ovenbird kubeconfig` signs
+// with a cluster's own key, and so works only where the service keeps its state.
 package operator
 
 import (
