@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -29,7 +30,11 @@ func TestABearerAndASignerReachTheServiceAndAreOnRecord(t *testing.T) {
 		t.Errorf("a token for another account: %s, %v", output, err)
 	}
 	r.must(service.Signal(syscall.SIGTERM))
+	r.checkRecord()
+}
 
+func (r *rig) checkRecord() {
+	r.Helper()
 	record, err := os.Open(filepath.Join(r.StateDir(), "audit.jsonl"))
 	r.must(err)
 	defer record.Close()
@@ -46,6 +51,38 @@ func TestABearerAndASignerReachTheServiceAndAreOnRecord(t *testing.T) {
 		"   403 UnrecognizedClientException",
 	}
 	if strings.Join(lines, "\n") != strings.Join(want, "\n") {
-		t.Errorf("the record is\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
+		r.Errorf("the record is\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
 	}
+}
+
+func TestTheAWSCLIReachesTheServiceThroughTheProxy(t *testing.T) {
+	if _, err := exec.LookPath("aws"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("the AWS CLI is not installed")
+	}
+	r := newRig(t)
+	r.startSTS()
+	service := r.serve()
+	proxy := r.Command(r.ctx, "proxy", "--account-id", "111122223333")
+	output, err := proxy.StdoutPipe()
+	r.must(err)
+	r.must(proxy.Start())
+	var variable string
+	for lines := bufio.NewScanner(output); variable == "" && lines.Scan(); {
+		if export, ok := strings.CutPrefix(lines.Text(), "export "); ok {
+			variable = export
+		}
+	}
+	// The CLI has nothing but the access key, and trusts nobody in particular.
+	aws := exec.CommandContext(r.ctx, "aws", "eks", "list-clusters", "--output", "json")
+	aws.Env = r.Command(r.ctx).Env
+	aws.Env = append(aws.Env, variable, "AWS_CA_BUNDLE=", "AWS_DEFAULT_REGION=us-west-2")
+	if answer, err := aws.CombinedOutput(); err != nil || strings.Join(strings.Fields(string(answer)), "") != `{"clusters":[]}` {
+		t.Errorf("aws eks list-clusters with %s: %s, %v", variable, answer, err)
+	}
+	r.must(proxy.Process.Signal(syscall.SIGTERM))
+	r.must(proxy.Wait())
+	r.must(service.Signal(syscall.SIGTERM))
 }
