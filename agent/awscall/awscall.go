@@ -46,6 +46,8 @@ type Service struct {
 	Credentials aws.CredentialsProvider
 	Client      *http.Client
 	Now         func() time.Time
+	// Token returns the bearer token that stands in for a signature; nil: requests are signed.
+	Token func(context.Context) (string, error)
 }
 
 // Error is a refusal by the service.
@@ -127,19 +129,35 @@ func (s Service) send(ctx context.Context, r Request) (*http.Response, error) {
 	for name, value := range r.Header {
 		request.Header.Set(name, value)
 	}
-	credentials, err := s.Credentials.Retrieve(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoCredentials, brief(ctx, err))
-	}
-	sum := sha256.Sum256([]byte(r.Body))
-	if err := v4.NewSigner().SignHTTP(ctx, credentials, request, hex.EncodeToString(sum[:]), s.Name, s.Region, s.Now()); err != nil {
-		return nil, fmt.Errorf("sign the request: %w", err)
+	if err := s.authorize(ctx, request, r.Body); err != nil {
+		return nil, err
 	}
 	response, err := s.Client.Do(request)
 	if err != nil {
 		return nil, brief(ctx, err)
 	}
 	return response, nil
+}
+
+// authorize signs the request, or gives it the token.
+func (s Service) authorize(ctx context.Context, request *http.Request, body string) error {
+	if s.Token != nil {
+		token, err := s.Token(ctx)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrNoCredentials, brief(ctx, err))
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+		return nil
+	}
+	credentials, err := s.Credentials.Retrieve(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNoCredentials, brief(ctx, err))
+	}
+	sum := sha256.Sum256([]byte(body))
+	if err := v4.NewSigner().SignHTTP(ctx, credentials, request, hex.EncodeToString(sum[:]), s.Name, s.Region, s.Now()); err != nil {
+		return fmt.Errorf("sign the request: %w", err)
+	}
+	return nil
 }
 
 // brief returns why ctx has ended, or err without the URL.

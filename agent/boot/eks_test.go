@@ -14,6 +14,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver/apiservertest"
 	"github.com/ovenbird-dev/ovenbird/agent/discover/ekstest"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
+	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 )
 
 const kubeconfigPath = "/var/lib/kubelet/kubeconfig"
@@ -63,8 +64,14 @@ func TestAClusterIsFoundWithAsFewAWSCallsAsCanBe(t *testing.T) {
 				w.metadata.Set("meta-data/tags/instance/"+test.tag, "demo")
 			}
 			w.mustJoin()
-			if calls := eks.Calls(); len(calls) != test.calls {
+			calls := eks.Calls()
+			if len(calls) != test.calls {
 				t.Errorf("%d AWS calls, want %d", len(calls), test.calls)
+			}
+			for _, call := range calls { // it is not AWS, so it cannot verify a signature
+				if proof := call.Header.Get("Authorization"); !strings.HasPrefix(proof, "Bearer "+ststoken.Prefix) {
+					t.Errorf("who asks is proved by %.20q", proof)
+				}
 			}
 			dns := "172.20.0.10"
 			if test.calls == 0 {

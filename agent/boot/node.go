@@ -18,6 +18,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/agent/advice"
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/containerd"
 	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/disk"
@@ -193,7 +194,7 @@ func (n *node) discover(ctx context.Context, tell func(string)) (discover.Cluste
 		Tag: n.Metadata.Tag,
 		Describe: func(ctx context.Context, name string) (nodeconfig.Cluster, error) {
 			tell("EKS about cluster " + name)
-			described, err := discover.Describe(ctx, n.service("EKS", "eks"), name)
+			described, err := discover.Describe(ctx, n.eks(), name)
 			if err != nil {
 				return described, withAdvice(err, adviseOnEKS(err))
 			}
@@ -243,19 +244,30 @@ func (n *node) store() identity.Store {
 	return identity.Store{Root: n.Root, NodeName: n.facts.NodeName(), Cluster: n.facts.Cluster, Now: n.Clock.Now}
 }
 
+// signer makes tokens of the instance's role.
+func (n *node) signer() ststoken.Signer {
+	return ststoken.Signer{
+		Credentials: n.Metadata.Credentials(), Region: n.facts.Instance.Region, Endpoint: n.facts.stsEndpoint(), Now: n.Clock.Now,
+	}
+}
+
+// eks returns the EKS API. Only AWS can verify a signature of the instance's role, so an API
+// at an endpoint that is not AWS's gets a bearer token.
+func (n *node) eks() awscall.Service {
+	service := n.service("EKS", "eks")
+	if !discover.IsAmazonService(service.Endpoint) {
+		service.Token = func(ctx context.Context) (string, error) {
+			token, _, err := n.signer().Token(ctx, ststoken.APIAudience(n.facts.Instance.Region, n.facts.Instance.AccountID))
+			return token, err
+		}
+	}
+	return service
+}
+
 // identify makes the node able to say who it is: by tokens, or by its certificate, the one
 // on disk or a new one.
 func (n *node) identify(ctx context.Context, tell func(string)) error {
-	n.tokens = &identity.Tokens{
-		Signer: ststoken.Signer{
-			Credentials: n.Metadata.Credentials(),
-			Region:      n.facts.Instance.Region,
-			Endpoint:    n.facts.stsEndpoint(),
-			Now:         n.Clock.Now,
-		},
-		Cluster: n.facts.Cluster.Name,
-		Now:     n.Clock.Now,
-	}
+	n.tokens = &identity.Tokens{Signer: n.signer(), Cluster: n.facts.Cluster.Name, Now: n.Clock.Now}
 	if n.facts.kind() == identity.Token {
 		return n.pointKubelet()
 	}

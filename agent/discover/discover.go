@@ -153,6 +153,21 @@ func (c Cluster) IsAmazonEKS() bool {
 		(strings.HasSuffix(host, ".api.aws") || strings.HasSuffix(host, ".api.amazonwebservices.com.cn"))
 }
 
+// IsAmazonService tells whether endpoint, "https://host", is of AWS itself.
+func IsAmazonService(endpoint string) bool {
+	parsed, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	host := strings.ToLower(parsed.Hostname())
+	for _, suffix := range suffixes {
+		if strings.HasSuffix(host, "."+suffix) {
+			return true
+		}
+	}
+	return strings.HasSuffix(host, ".api.aws") || strings.HasSuffix(host, ".api.amazonwebservices.com.cn")
+}
+
 // suffixes are those of the host names of AWS's services, by what the regions of a
 // partition begin with (partitions.json of the AWS SDKs).
 var suffixes = map[string]string{

@@ -68,3 +68,20 @@ func TestAServiceNetworkMustHoldTheNameServer(t *testing.T) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
+
+func TestAnEndpointOfAWSIsToldFromOthers(t *testing.T) {
+	for endpoint, want := range map[string]bool{
+		"https://eks.us-west-2.amazonaws.com":                         true,
+		"https://eks-fips.us-east-1.api.aws":                          true,
+		"https://eks.cn-north-1.amazonaws.com.cn":                     true,
+		"https://vpce-0a1b-2c3d.eks.us-west-2.vpce.amazonaws.com:443": true,
+		"https://10.0.0.10":                                           false,
+		"https://eks.us-west-2.amazonaws.com.example":                 false,
+		"https://amazonaws.com":                                       false,
+		"%":                                                           false,
+	} {
+		if got := discover.IsAmazonService(endpoint); got != want {
+			t.Errorf("%s: got %v", endpoint, got)
+		}
+	}
+}

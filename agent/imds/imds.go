@@ -27,6 +27,7 @@ const maxAnswer = 64 << 10
 // Instance is who the instance is.
 type Instance struct {
 	ID               string     `json:"instanceId"`
+	AccountID        string     `json:"accountId,omitempty"`
 	Type             string     `json:"instanceType"`
 	Region           string     `json:"region"`
 	AvailabilityZone string     `json:"availabilityZone"`
@@ -112,6 +113,7 @@ func (c *Client) Instance(ctx context.Context) (Instance, error) {
 	}
 	instance := Instance{
 		ID:               document.InstanceID,
+		AccountID:        document.AccountID,
 		Type:             document.InstanceType,
 		Region:           document.Region,
 		AvailabilityZone: document.AvailabilityZone,
