@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -117,16 +118,32 @@ func (r *rig) serve() *trial.Service {
 // pids are the processes of a cluster, by component.
 func (r *rig) pids(name string) map[string]int {
 	r.Helper()
-	records, _ := filepath.Glob(filepath.Join(cluster.Dir(r.StateDir(), name), "run", "*.pid"))
 	pids := map[string]int{}
+	for component, p := range r.processes(name) {
+		pids[component] = p.PID
+	}
+	return pids
+}
+
+// process is what tells a process from all others of this boot.
+type process struct {
+	PID     int
+	Started uint64
+}
+
+// processes are those recorded for a cluster, by component.
+func (r *rig) processes(name string) map[string]process {
+	r.Helper()
+	records, _ := filepath.Glob(filepath.Join(cluster.Dir(r.StateDir(), name), "run", "*.pid"))
+	found := map[string]process{}
 	for _, path := range records {
 		data, err := os.ReadFile(path)
 		r.must(err)
-		var record struct{ PID int }
+		var record process
 		r.must(json.Unmarshal(data, &record))
-		pids[strings.TrimSuffix(filepath.Base(path), ".pid")] = record.PID
+		found[strings.TrimSuffix(filepath.Base(path), ".pid")] = record
 	}
-	return pids
+	return found
 }
 
 // administrator is a client with a certificate of the administrators' group.
@@ -178,7 +195,7 @@ func TestAClusterLivesThroughKilledProcessesAndEndsWithoutATrace(t *testing.T) {
 	}))
 	r.answers(admin)
 
-	before = r.pids("blue")
+	running := r.processes("blue")
 	_ = service.Signal(syscall.SIGKILL)
 	r.answers(admin)
 	service = r.serve()
@@ -188,8 +205,8 @@ func TestAClusterLivesThroughKilledProcessesAndEndsWithoutATrace(t *testing.T) {
 	r.must(service.Signal(syscall.SIGTERM))
 	r.answers(admin)
 	service = r.serve()
-	if after := r.pids("blue"); fmt.Sprint(after) != fmt.Sprint(before) {
-		t.Errorf("processes %v, want the same as before the restarts: %v", after, before)
+	if after := r.processes("blue"); !maps.Equal(after, running) {
+		t.Errorf("processes %v, want the same as before the restarts: %v", after, running)
 	}
 
 	r.must(r.Delete(r.ctx, "blue"))
