@@ -109,7 +109,7 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	group.Go(func() error { return serveHTTPS(ctx, api, s.tls(), handler, log) })
 	group.Go(func() error { return serveHTTPS(ctx, reviews, hook.tls(), review, log) })
 	group.Go(func() error { reconciler.Run(ctx); return nil })
-	group.Go(func() error { return renewKeys(ctx, log, store.renewKeys, hook.renewKeys) })
+	group.Go(func() error { return renewKeys(ctx, log, store.keep, hook.renewKeys) })
 	log.Info("ready", zap.String("eks_api", "https://"+s.listen), zap.Strings("kubernetes", versions), zap.String("state", s.stateDir))
 	// Without systemd these do nothing.
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)

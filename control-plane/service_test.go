@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -18,7 +17,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/eks"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -316,9 +315,10 @@ func (r *rig) checkAnonymousIsRefused(endpoint string) {
 		}
 	}
 	// The API server asked the service, and it was the service that said no.
-	if log, err := os.ReadFile(r.log.Name()); err != nil || !strings.Contains(string(log), "token refused") {
-		r.Errorf("the token webhook was not asked: %v", err)
-	}
+	r.must(trial.Poll(r.ctx, func() (bool, error) {
+		log, err := os.ReadFile(r.log.Name())
+		return strings.Contains(string(log), "token refused"), err
+	}))
 }
 
 func (r *rig) checkSecretsAreEncrypted(admin *kubernetes.Clientset) {
@@ -328,20 +328,11 @@ func (r *rig) checkSecretsAreEncrypted(admin *kubernetes.Clientset) {
 	}, meta.CreateOptions{})
 	r.must(err)
 	keys := cluster.KeyDir(r.StateDir(), "blue")
-	pair, err := readPair(filepath.Join(keys, "etcd-client.pem"))
-	r.must(err)
-	authority, err := os.ReadFile(filepath.Join(keys, "etcd-ca.crt"))
-	r.must(err)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(authority)
 	data, err := os.ReadFile(filepath.Join(cluster.Dir(r.StateDir(), "blue"), "ports.json"))
 	r.must(err)
-	ports := map[string]int{}
+	ports := map[string]uint16{}
 	r.must(json.Unmarshal(data, &ports))
-	etcd, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{fmt.Sprintf("https://127.0.0.1:%d", ports[component.Etcd])},
-		TLS:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{*pair}},
-	})
+	etcd, err := cluster.DialEtcd(keys, ports[component.Etcd], zap.NewNop())
 	r.must(err)
 	defer etcd.Close()
 	stored, err := etcd.Get(r.ctx, "/registry/secrets/default/hidden")

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/component"
+	"github.com/ovenbird-dev/ovenbird/control-plane/pki"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 	"github.com/ovenbird-dev/ovenbird/control-plane/supervise"
 )
@@ -42,6 +43,7 @@ type worker struct {
 	supervisor *supervise.Supervisor
 	begun      bool      // the supervisor has had its components described
 	keysAt     time.Time // when keys were last checked
+	trust      string    // what the description said last
 	applied    time.Time // when access and add-ons were last applied
 	failures   int       // steps that failed in a row
 	reported   time.Time // when the record's status was last written
@@ -216,6 +218,13 @@ func (w *worker) prepare(c registry.Cluster) (component.Cluster, error) {
 		}
 		w.keysAt = now
 	}
+	if description.Trust, err = pki.Fingerprint(description.Authorities()...); err != nil {
+		return component.Cluster{}, err
+	}
+	if w.leave != nil && w.trust != description.Trust {
+		w.leave() // its client has read the former authority
+	}
+	w.trust = description.Trust
 	return description, nil
 }
 

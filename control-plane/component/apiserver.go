@@ -53,7 +53,7 @@ func (c Cluster) apiServer() Component {
 	})
 	listen := c.Endpoint()[len("https://"):]
 	return Component{
-		Name: APIServer, Version: c.Release.Kubernetes, Path: c.program(APIServer), Args: args,
+		Name: APIServer, Version: c.Release.Kubernetes, Path: c.program(APIServer), Args: args, Trust: c.Trust,
 		Files: append([]File{
 			{webhook, 0o600, kubeconfig(c.Webhook.URL, c.Webhook.Authority, c.key(webhookClient+".pem"))},
 			{encryption, 0o600, encryptionConfig(c.EncryptionKey)},

@@ -96,6 +96,7 @@ func TestADigestChangesWithWhatDecidesHowAComponentRuns(t *testing.T) {
 		"the webhook":     {func(c *Cluster) { c.Webhook.URL += "x" }, []string{APIServer}},
 		"the pod network": {func(c *Cluster) { c.PodCIDR = netip.MustParsePrefix("10.0.0.0/8") }, []string{ControllerManager}},
 		"the audit log":   {func(c *Cluster) { c.AuditLog = "/log" }, []string{APIServer}},
+		"an authority":    {func(c *Cluster) { c.Trust = "another" }, []string{Etcd, APIServer, ControllerManager, Scheduler}},
 		"the secrets key": {func(c *Cluster) { c.EncryptionKey = "other" }, []string{APIServer}},
 	}
 	for name, test := range tests {
