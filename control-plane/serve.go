@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -33,6 +35,7 @@ type serveFlags struct {
 	stateDir, components      string
 	credentials               string
 	advertiseAddress, podCIDR string
+	publicHost                string
 }
 
 // settings are checked flags.
@@ -45,6 +48,7 @@ type settings struct {
 	keys              sigv4.Keys
 	address           netip.Addr
 	podCIDR           netip.Prefix
+	publicHost        string
 }
 
 func newServeCommand() *cobra.Command {
@@ -94,6 +98,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.components, "components", defaultComponents, "directory of upstream programs; its Kubernetes versions are those on offer")
 	flags.StringVar(&f.credentials, "credentials", "", "file with the access keys that may call the EKS API")
 	flags.StringVar(&f.advertiseAddress, "advertise-address", "", "address that API servers listen on and nodes reach (default: the host of --listen)")
+	flags.StringVar(&f.publicHost, "public-host", "", "host[:port] at which others reach the EKS API; it stays in the OIDC issuers of clusters (default: that of --listen)")
 	flags.StringVar(&f.podCIDR, "pod-cidr", defaultPodCIDR, "addresses for pods, of every cluster")
 }
 
@@ -107,6 +112,9 @@ func (f *serveFlags) check() (settings, error) {
 	}
 	var err error
 	if s.address, err = parseAdvertised(f.advertiseAddress, f.listen); err != nil {
+		return settings{}, err
+	}
+	if s.publicHost, err = parsePublicHost(f.publicHost, f.listen, s.address); err != nil {
 		return settings{}, err
 	}
 	if !accountPattern.MatchString(f.accountID) {
@@ -141,6 +149,24 @@ func parseAdvertised(advertise, listen string) (netip.Addr, error) {
 		return netip.Addr{}, cli.Usage(fmt.Errorf("--advertise-address %q: want the IP address at which nodes reach this machine", advertise))
 	}
 	return address, nil
+}
+
+// parsePublicHost reads what comes after https:// in the URL of the service, by default
+// what --listen says. The usual port is left out.
+func parsePublicHost(public, listen string, advertised netip.Addr) (string, error) {
+	if public == "" {
+		public = listen
+		if host, port, err := net.SplitHostPort(listen); err == nil {
+			if address, err := netip.ParseAddr(host); host == "" || (err == nil && address.IsUnspecified()) {
+				public = net.JoinHostPort(advertised.String(), port)
+			}
+		}
+	}
+	public = strings.TrimSuffix(public, ":443")
+	if parsed, err := url.Parse("https://" + public); err != nil || parsed.Host != public || parsed.Hostname() == "" {
+		return "", cli.Usage(fmt.Errorf("--public-host %q: want host or host:port", public))
+	}
+	return public, nil
 }
 
 // versions are the Kubernetes minors on offer, oldest first.

@@ -95,7 +95,7 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 		return err
 	}
 	reconciler := cluster.New(cluster.Options{
-		Site:     hook.site(s.stateDir, s.address, s.catalog),
+		Site:     hook.site(s.stateDir, s.address, s.publicHost, s.catalog),
 		Registry: clusters, Timing: supervise.Production(), Log: log, Now: time.Now,
 		OnActive: attend(log, []attendant{
 			{"approver of node certificates", nodes.Approver{Instances: instances, Entries: principals, Log: log.Named("nodes")}},
@@ -106,7 +106,8 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	review := ownClusterOnly(iam.NewWebhook(principals, clouds.sts, instances, log.Named("iam")))
 
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveHTTPS(ctx, api, s.tls(), handler, log) })
+	public := withIssuers(handler, clusters, s.stateDir, log.Named("oidc"))
+	group.Go(func() error { return serveHTTPS(ctx, api, s.tls(), public, log) })
 	group.Go(func() error { return serveHTTPS(ctx, reviews, hook.tls(), review, log) })
 	group.Go(func() error { reconciler.Run(ctx); return nil })
 	group.Go(func() error { return renewKeys(ctx, log, store.keep, hook.renewKeys) })

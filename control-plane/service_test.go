@@ -181,6 +181,7 @@ func TestAClusterLivesThroughKilledProcessesAndEndsWithoutATrace(t *testing.T) {
 	}
 	admin := r.administrator("blue", *described.Endpoint)
 	r.checkAddOns(admin)
+	r.checkIssuer(admin, described)
 	r.checkAnonymousIsRefused(*described.Endpoint)
 	r.checkSecretsAreEncrypted(admin)
 

@@ -42,9 +42,9 @@ func openWebhook(stateDir string) (*webhook, error) {
 }
 
 // site is what all clusters of the service in stateDir share.
-func (w *webhook) site(stateDir string, address netip.Addr, catalog component.Catalog) cluster.Site {
+func (w *webhook) site(stateDir string, address netip.Addr, publicHost string, catalog component.Catalog) cluster.Site {
 	return cluster.Site{
-		StateDir: stateDir, Address: address, Catalog: catalog,
+		StateDir: stateDir, Address: address, PublicHost: publicHost, Catalog: catalog,
 		WebhookURL: "https://" + w.address, WebhookAuthority: w.authority,
 		WebhookAuthorityFile: w.authorityFile(),
 	}

@@ -29,6 +29,9 @@ type Cluster struct {
 	PodCIDR     netip.Prefix
 	Local       LocalPorts
 	Webhook     TokenWebhook
+	// Issuer signs service account tokens; its keys are published by the service. Empty:
+	// the endpoint is the issuer, as it was of clusters from before.
+	Issuer string
 	// EncryptionKey is 32 bytes, base64-encoded, with which Secrets are encrypted in etcd.
 	EncryptionKey string
 	// AuditLog is the file that the API server writes its audit log to; empty: none.

@@ -249,6 +249,27 @@ func readKey(path string) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
+// ReadPublicKey reads NAME.pub of a signing key pair.
+func ReadPublicKey(path string) (*ecdsa.PublicKey, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read public key: %w", err)
+	}
+	der, err := block(data, "PUBLIC KEY")
+	if err != nil {
+		return nil, fmt.Errorf("read public key %s: %w", path, err)
+	}
+	parsed, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("read public key %s: %w", path, err)
+	}
+	key, ok := parsed.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("read public key %s: it is a %T", path, parsed)
+	}
+	return key, nil
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
