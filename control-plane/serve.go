@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,10 +13,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ovenbird-dev/ovenbird/control-plane/backup"
 	"github.com/ovenbird-dev/ovenbird/control-plane/component"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
@@ -36,6 +39,8 @@ type serveFlags struct {
 	credentials               string
 	advertiseAddress, podCIDR string
 	publicHost                string
+	backup                    backupFlags
+	backupInterval            time.Duration
 }
 
 // settings are checked flags.
@@ -49,6 +54,15 @@ type settings struct {
 	address           netip.Addr
 	podCIDR           netip.Prefix
 	publicHost        string
+	backups           *backups // nil: none are taken
+}
+
+// backups are what a service takes by itself.
+type backups struct {
+	place    backup.Place
+	key      *backup.Key
+	keep     int
+	interval time.Duration
 }
 
 func newServeCommand() *cobra.Command {
@@ -98,6 +112,9 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.components, "components", defaultComponents, "directory of upstream programs; its Kubernetes versions are those on offer")
 	flags.StringVar(&f.credentials, "credentials", "", "file with the access keys that may call the EKS API")
 	flags.StringVar(&f.advertiseAddress, "advertise-address", "", "address that API servers listen on and nodes reach (default: the host of --listen)")
+	f.backup.add(flags, "backup-to", "where backups go")
+	f.backup.addKeep(flags)
+	flags.DurationVar(&f.backupInterval, "backup-interval", 0, "how often to back each cluster up, such as 6h (default: never)")
 	flags.StringVar(&f.publicHost, "public-host", "", "host[:port] at which others reach the EKS API; it stays in the OIDC issuers of clusters (default: that of --listen)")
 	flags.StringVar(&f.podCIDR, "pod-cidr", defaultPodCIDR, "addresses for pods, of every cluster")
 }
@@ -132,7 +149,28 @@ func (f *serveFlags) check() (settings, error) {
 	if s.catalog, err = component.OpenCatalog(f.components); err != nil {
 		return settings{}, fmt.Errorf("--components: %w", err)
 	}
-	return s, nil
+	s.backups, err = f.checkBackups()
+	return s, err
+}
+
+// shortestInterval keeps backups from being all that a cluster does.
+const shortestInterval = time.Minute
+
+func (f *serveFlags) checkBackups() (*backups, error) {
+	if f.backupInterval == 0 && f.backup.where == "" {
+		return nil, nil
+	}
+	if f.backupInterval == 0 || f.backup.where == "" {
+		return nil, cli.Usage(errors.New("--backup-interval and --backup-to go together: how often, and where to"))
+	}
+	if f.backupInterval < shortestInterval {
+		return nil, cli.Usage(fmt.Errorf("--backup-interval %s: want at least %s", f.backupInterval, shortestInterval))
+	}
+	place, key, err := f.backup.open()
+	if err != nil {
+		return nil, err
+	}
+	return &backups{place, key, f.backup.keep, f.backupInterval}, nil
 }
 
 // parseAdvertised reads the address of the API servers, by default the host of --listen.

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/access"
+	"github.com/ovenbird-dev/ovenbird/control-plane/backup"
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
 	"github.com/ovenbird-dev/ovenbird/control-plane/eks"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
@@ -111,6 +112,14 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	group.Go(func() error { return serveHTTPS(ctx, reviews, hook.tls(), review, log) })
 	group.Go(func() error { reconciler.Run(ctx); return nil })
 	group.Go(func() error { return renewKeys(ctx, log, store.keep, hook.renewKeys) })
+	if s.backups != nil {
+		group.Go(func() error {
+			backup.Run(ctx, backup.Options{
+				StateDir: s.stateDir, Registry: clusters, Place: s.backups.place, Key: s.backups.key, Keep: s.backups.keep, Log: log.Named("backup"), Now: time.Now,
+			}, s.backups.interval)
+			return nil
+		})
+	}
 	log.Info("ready", zap.String("eks_api", "https://"+s.listen), zap.Strings("kubernetes", versions), zap.String("state", s.stateDir))
 	// Without systemd these do nothing.
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)

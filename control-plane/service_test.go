@@ -329,11 +329,9 @@ func (r *rig) checkSecretsAreEncrypted(admin *kubernetes.Clientset) {
 	}, meta.CreateOptions{})
 	r.must(err)
 	keys := cluster.KeyDir(r.StateDir(), "blue")
-	data, err := os.ReadFile(filepath.Join(cluster.Dir(r.StateDir(), "blue"), "ports.json"))
+	port, err := cluster.KeptPort(cluster.Dir(r.StateDir(), "blue"), component.Etcd)
 	r.must(err)
-	ports := map[string]uint16{}
-	r.must(json.Unmarshal(data, &ports))
-	etcd, err := cluster.DialEtcd(keys, ports[component.Etcd], zap.NewNop())
+	etcd, err := cluster.DialEtcd(keys, port, zap.NewNop())
 	r.must(err)
 	defer etcd.Close()
 	stored, err := etcd.Get(r.ctx, "/registry/secrets/default/hidden")
