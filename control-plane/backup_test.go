@@ -54,6 +54,9 @@ func TestAClusterComesBackFromItsBackup(t *testing.T) {
 		t.Errorf("over a running cluster: %q, %v", output, err)
 	}
 	r.corrupt("blue")
+	if output, err := r.Command(r.ctx, "backup", "--backup-to", archives, "--backup-key-file", key, "--state-dir", r.StateDir()).CombinedOutput(); err == nil {
+		t.Errorf("a corrupted cluster was backed up: %s", output)
+	}
 	r.run(append(restore, "--replace")...)
 	r.checkRestored("after its data was corrupted", *described.Endpoint, admin, node)
 

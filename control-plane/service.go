@@ -115,7 +115,8 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	if s.backups != nil {
 		group.Go(func() error {
 			backup.Run(ctx, backup.Options{
-				StateDir: s.stateDir, Registry: clusters, Place: s.backups.place, Key: s.backups.key, Keep: s.backups.keep, Log: log.Named("backup"), Now: time.Now,
+				StateDir: s.stateDir, Registry: clusters, Place: s.backups.place, Key: s.backups.key, Keep: s.backups.keep,
+				Verify: verifyElsewhere, Log: log.Named("backup"), Now: time.Now,
 			}, s.backups.interval)
 			return nil
 		})

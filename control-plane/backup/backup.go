@@ -24,8 +24,11 @@ import (
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 )
 
-// takeTimeout bounds one backup; etcd's largest data, 8 GiB, at 30 MB/s takes five minutes.
-const takeTimeout = 30 * time.Minute
+const (
+	// takeTimeout bounds one backup; etcd's largest data, 8 GiB, at 30 MB/s takes five minutes.
+	takeTimeout   = 30 * time.Minute
+	answerTimeout = 10 * time.Second
+)
 
 // ErrNoData says that a cluster is still being made, or removed, and has nothing to keep.
 var ErrNoData = errors.New("is not ACTIVE")
@@ -37,17 +40,18 @@ type Options struct {
 	Place    Place
 	Key      *Key // nil: archives are not encrypted, and stay on this machine
 	Keep     int  // how many archives of a cluster stay; 0: all
-	Log      *zap.Logger
-	Now      func() time.Time
+	// Verify does what VerifySnapshot does.
+	Verify func(ctx context.Context, path, trial string) (Snapshot, error)
+	Log    *zap.Logger
+	Now    func() time.Time
 }
 
 // Taken tells of an archive.
 type Taken struct {
-	Cluster  string `json:"cluster"`
-	Archive  string `json:"archive"` // its name in its place
-	Bytes    int64  `json:"bytes"`
-	Revision int64  `json:"revision"` // of the cluster's etcd
-	Keys     int    `json:"keys"`
+	Cluster string `json:"cluster"`
+	Archive string `json:"archive"` // its name in its place
+	Bytes   int64  `json:"bytes"`
+	Snapshot
 }
 
 // Take takes a backup of one cluster and removes those beyond Keep.
@@ -79,7 +83,7 @@ func take(ctx context.Context, o Options, name string) (Taken, error) {
 	if err := saveSnapshot(ctx, o, name, snapshot); err != nil {
 		return Taken{}, err
 	}
-	status, err := verifySnapshot(snapshot, work.path("trial"))
+	verified, err := o.Verify(ctx, snapshot, work.path("trial"))
 	if err != nil {
 		return Taken{}, err
 	}
@@ -99,7 +103,7 @@ func take(ctx context.Context, o Options, name string) (Taken, error) {
 	if err := readBack(ctx, o.Place, archive, o.Key); err != nil {
 		return Taken{}, errors.Join(err, o.Place.Delete(ctx, archive))
 	}
-	return Taken{Cluster: name, Archive: archive, Bytes: size, Revision: status.Revision, Keys: status.TotalKey}, nil
+	return Taken{Cluster: name, Archive: archive, Bytes: size, Snapshot: verified}, nil
 }
 
 // saveSnapshot copies the data of a cluster's etcd, as of one moment.
@@ -113,7 +117,20 @@ func saveSnapshot(ctx context.Context, o Options, name, path string) error {
 		return err
 	}
 	defer etcd.Close()
+	if err := answers(ctx, etcd); err != nil {
+		return err
+	}
 	return download(ctx, etcd, path)
+}
+
+// answers keeps a cluster that is down from holding the others' backups up.
+func answers(ctx context.Context, etcd *clientv3.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if _, err := etcd.Status(ctx, etcd.Endpoints()[0]); err != nil {
+		return fmt.Errorf("its etcd does not answer: %w", err)
+	}
+	return nil
 }
 
 // collect lists what goes into an archive. Certificates that an authority signs are made

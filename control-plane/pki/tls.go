@@ -68,7 +68,5 @@ func ServerTLS(authority, leaf string) *tls.Config {
 				Certificates: []tls.Certificate{*pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots,
 			}, nil
 		},
-		// Never used, but a server asks for a source of certificates.
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return ReadPair(leaf) },
 	}
 }
