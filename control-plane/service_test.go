@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -252,11 +251,13 @@ func TestStopEndsEverythingAndTheNextServiceStartsItAgain(t *testing.T) {
 		t.Errorf("a second stop said %q, %v", output, err)
 	}
 
+	former := r.age("blue")
 	service := r.serve()
 	r.answers(admin)
 	if _, err := admin.CoreV1().ConfigMaps("default").Get(r.ctx, "kept", meta.GetOptions{}); err != nil {
 		t.Errorf("the cluster lost its data: %v", err)
 	}
+	r.checkAuthorityIsRenewed("blue", former)
 	r.must(service.Signal(syscall.SIGTERM))
 }
 
@@ -271,44 +272,6 @@ func TestAClusterIsDeletedWhileItIsBeingMade(t *testing.T) {
 	r.must(r.Delete(r.ctx, "blue"))
 	r.checkNothingIsLeft("blue")
 	r.must(service.Signal(syscall.SIGTERM))
-}
-
-// removeLeaves has all certificates of a cluster made anew, as if they had come to their
-// end. It returns the API server's.
-func (r *rig) removeLeaves(name string) *tls.Certificate {
-	r.Helper()
-	keys := cluster.KeyDir(r.StateDir(), name)
-	former, err := pki.ReadPair(filepath.Join(keys, "apiserver.pem"))
-	r.must(err)
-	leaves, _ := filepath.Glob(filepath.Join(keys, "*.pem"))
-	for _, leaf := range leaves {
-		r.must(os.Remove(leaf))
-	}
-	return former
-}
-
-// checkRenewed waits until the API server shows its new certificate and all components are
-// well with theirs. That none was started again is for the caller to check.
-func (r *rig) checkRenewed(name, endpoint string, former *tls.Certificate) {
-	r.Helper()
-	roots, err := pki.ReadRoots(filepath.Join(cluster.KeyDir(r.StateDir(), name), "ca.crt"))
-	r.must(err)
-	r.must(trial.Poll(r.ctx, func() (bool, error) {
-		conn, err := tls.Dial("tcp", strings.TrimPrefix(endpoint, "https://"), &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots})
-		if err != nil {
-			return false, err
-		}
-		defer conn.Close()
-		return !bytes.Equal(conn.ConnectionState().PeerCertificates[0].Raw, former.Certificate[0]), nil
-	}))
-	// Controller-manager answers a write, with its own new certificate.
-	admin := r.administrator(name, endpoint)
-	_, err = admin.CoreV1().Namespaces().Create(r.ctx, &core.Namespace{ObjectMeta: meta.ObjectMeta{Name: "renewed"}}, meta.CreateOptions{})
-	r.must(err)
-	r.must(trial.Poll(r.ctx, func() (bool, error) {
-		_, err := admin.CoreV1().ServiceAccounts("renewed").Get(r.ctx, "default", meta.GetOptions{})
-		return err == nil, nil
-	}))
 }
 
 func (r *rig) checkAddOns(admin *kubernetes.Clientset) {
