@@ -103,7 +103,7 @@ func (f renderFlags) render(name string) (cluster.Rendering, error) {
 	if err != nil {
 		return cluster.Rendering{}, err
 	}
-	rendering, err := hook.site(out, address, catalog).Render(registry.Cluster{
+	rendering, err := hook.site(out, address, "", catalog).Render(registry.Cluster{
 		Name: name, Version: f.version, Port: f.port, ServiceCIDR: f.serviceCIDR, PodCIDR: f.podCIDR,
 	}, time.Now())
 	if err != nil {

@@ -7,14 +7,18 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ovenbird-dev/ovenbird/control-plane/backup"
 	"github.com/ovenbird-dev/ovenbird/control-plane/component"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
@@ -36,6 +40,9 @@ type serveFlags struct {
 	stateDir, components      string
 	credentials, policy       string
 	advertiseAddress, podCIDR string
+	publicHost                string
+	backup                    backupFlags
+	backupInterval            time.Duration
 }
 
 // settings are checked flags.
@@ -51,6 +58,16 @@ type settings struct {
 	policy            string     // its file
 	address           netip.Addr
 	podCIDR           netip.Prefix
+	publicHost        string
+	backups           *backups // nil: none are taken
+}
+
+// backups are what a service takes by itself.
+type backups struct {
+	place    backup.Place
+	key      *backup.Key
+	keep     int
+	interval time.Duration
 }
 
 func newServeCommand() *cobra.Command {
@@ -107,6 +124,10 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.credentials, "credentials", "", "file with access keys whose signatures are taken")
 	flags.StringVar(&f.policy, "policy", "", "file that says who may call which operation of the EKS API; read again when it changes")
 	flags.StringVar(&f.advertiseAddress, "advertise-address", "", "address that API servers listen on and nodes reach (default: the host of --listen)")
+	f.backup.add(flags, "backup-to", "where backups go")
+	f.backup.addKeep(flags)
+	flags.DurationVar(&f.backupInterval, "backup-interval", 0, "how often to back each cluster up, such as 6h (default: never)")
+	flags.StringVar(&f.publicHost, "public-host", "", "host[:port] at which others reach the EKS API; it stays in the OIDC issuers of clusters (default: that of --listen)")
 	flags.StringVar(&f.podCIDR, "pod-cidr", defaultPodCIDR, "addresses for pods, of every cluster")
 }
 
@@ -120,6 +141,9 @@ func (f *serveFlags) check() (settings, error) {
 	}
 	var err error
 	if s.address, err = parseAdvertised(f.advertiseAddress, f.listen); err != nil {
+		return settings{}, err
+	}
+	if s.publicHost, err = parsePublicHost(f.publicHost, f.listen, s.address); err != nil {
 		return settings{}, err
 	}
 	if !accountPattern.MatchString(f.accountID) {
@@ -142,7 +166,28 @@ func (f *serveFlags) check() (settings, error) {
 	if s.catalog, err = component.OpenCatalog(f.components); err != nil {
 		return settings{}, fmt.Errorf("--components: %w", err)
 	}
-	return s, nil
+	s.backups, err = f.checkBackups()
+	return s, err
+}
+
+// shortestInterval keeps backups from being all that a cluster does.
+const shortestInterval = time.Minute
+
+func (f *serveFlags) checkBackups() (*backups, error) {
+	if f.backupInterval == 0 && f.backup.where == "" {
+		return nil, nil
+	}
+	if f.backupInterval == 0 || f.backup.where == "" {
+		return nil, cli.Usage(errors.New("--backup-interval and --backup-to go together: how often, and where to"))
+	}
+	if f.backupInterval < shortestInterval {
+		return nil, cli.Usage(fmt.Errorf("--backup-interval %s: want at least %s", f.backupInterval, shortestInterval))
+	}
+	place, key, err := f.backup.open()
+	if err != nil {
+		return nil, err
+	}
+	return &backups{place, key, f.backup.keep, f.backupInterval}, nil
 }
 
 // samplePolicy is what somebody without a policy starts from.
@@ -187,6 +232,24 @@ func parseAdvertised(advertise, listen string) (netip.Addr, error) {
 		return netip.Addr{}, cli.Usage(fmt.Errorf("--advertise-address %q: want the IP address at which nodes reach this machine", advertise))
 	}
 	return address, nil
+}
+
+// parsePublicHost reads what comes after https:// in the URL of the service, by default
+// what --listen says. The usual port is left out.
+func parsePublicHost(public, listen string, advertised netip.Addr) (string, error) {
+	if public == "" {
+		public = listen
+		if host, port, err := net.SplitHostPort(listen); err == nil {
+			if address, err := netip.ParseAddr(host); host == "" || (err == nil && address.IsUnspecified()) {
+				public = net.JoinHostPort(advertised.String(), port)
+			}
+		}
+	}
+	public = strings.TrimSuffix(public, ":443")
+	if parsed, err := url.Parse("https://" + public); err != nil || parsed.Host != public || parsed.Hostname() == "" {
+		return "", cli.Usage(fmt.Errorf("--public-host %q: want host or host:port", public))
+	}
+	return public, nil
 }
 
 // versions are the Kubernetes minors on offer, oldest first.

@@ -61,6 +61,10 @@ func TestServeNamesTheFlagAtFault(t *testing.T) {
 		"any address":                  {func(f *serveFlags) { f.listen = ":443" }, "--advertise-address"},
 		"an account that is too short": {func(f *serveFlags) { f.accountID = "123" }, "--account-id"},
 		"a pod network with host bits": {func(f *serveFlags) { f.podCIDR = "10.244.1.0/16" }, "--pod-cidr"},
+		"backups to nowhere":           {func(f *serveFlags) { f.backupInterval = time.Hour }, "--backup-to"},
+		"backups all the time":         {func(f *serveFlags) { f.backupInterval, f.backup.where = time.Second, "d" }, "--backup-interval"},
+		"backups to S3 with no key":    {func(f *serveFlags) { f.backupInterval, f.backup.where = time.Hour, "s3://b" }, "--backup-key-file"},
+		"a URL as the public host":     {func(f *serveFlags) { f.publicHost = "https://eks.example.com" }, "--public-host"},
 		"no certificate":               {func(f *serveFlags) { f.tlsCert += "x" }, "--tls-cert"},
 		"a key without a certificate":  {func(f *serveFlags) { f.tlsCert = "" }, "--tls-cert"},
 		"a certificate and a name":     {func(f *serveFlags) { f.tlsNames = []string{"eks.internal"} }, "--tls-name"},
@@ -106,6 +110,22 @@ func TestAPIServersListenWhereTheEKSAPIDoesByDefault(t *testing.T) {
 	flags.advertiseAddress = "192.0.2.1"
 	if settings, err = flags.check(); err != nil || settings.address != netip.MustParseAddr("192.0.2.1") {
 		t.Errorf("address %v, %v", settings.address, err)
+	}
+}
+
+func TestIssuersAreNamedByTheHostThatOthersReach(t *testing.T) {
+	for _, test := range []struct{ listen, advertised, public, want string }{
+		{"10.0.0.10:443", "", "", "10.0.0.10"},
+		{"10.0.0.10:8443", "", "", "10.0.0.10:8443"},
+		{":8443", "192.0.2.1", "", "192.0.2.1:8443"},
+		{"[::]:443", "2001:db8::1", "", "[2001:db8::1]"},
+		{"10.0.0.10:8443", "", "eks.example.com:443", "eks.example.com"},
+	} {
+		flags := sensible(t)
+		flags.listen, flags.advertiseAddress, flags.publicHost = test.listen, test.advertised, test.public
+		if settings, err := flags.check(); err != nil || settings.publicHost != test.want {
+			t.Errorf("%+v: %q, %v", test, settings.publicHost, err)
+		}
 	}
 }
 

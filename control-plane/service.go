@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/access"
+	"github.com/ovenbird-dev/ovenbird/control-plane/backup"
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam/awsauth"
@@ -96,7 +97,7 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 		return err
 	}
 	reconciler := cluster.New(cluster.Options{
-		Site:     hook.site(s.stateDir, s.address, s.catalog),
+		Site:     hook.site(s.stateDir, s.address, s.publicHost, s.catalog),
 		Registry: clusters, Timing: supervise.Production(), Log: log, Now: time.Now,
 		OnActive: attend(log, []attendant{
 			{"approver of node certificates", nodes.Approver{Instances: instances, Entries: principals, Log: log.Named("nodes")}},
@@ -107,10 +108,20 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	review := ownClusterOnly(iam.NewWebhook(principals, reviewTokens(clouds.sts), instances, log.Named("iam")))
 
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return serveHTTP(ctx, api, front.tls(), handler, log) })
+	public := withIssuers(handler, clusters, s.stateDir, log.Named("oidc"))
+	group.Go(func() error { return serveHTTP(ctx, api, front.tls(), public, log) })
 	group.Go(func() error { return serveHTTP(ctx, reviews, hook.tls(), review, log) })
 	group.Go(func() error { reconciler.Run(ctx); return nil })
-	group.Go(func() error { return renewKeys(ctx, log, store.renewKeys, hook.renewKeys, front.renewKeys) })
+	group.Go(func() error { return renewKeys(ctx, log, store.keep, hook.renewKeys, front.renewKeys) })
+	if s.backups != nil {
+		group.Go(func() error {
+			backup.Run(ctx, backup.Options{
+				StateDir: s.stateDir, Registry: clusters, Place: s.backups.place, Key: s.backups.key, Keep: s.backups.keep,
+				Verify: verifyElsewhere, Log: log.Named("backup"), Now: time.Now,
+			}, s.backups.interval)
+			return nil
+		})
+	}
 	log.Info("ready", zap.String("eks_api", front.url()), zap.String("ca_file", front.authorityFile()), zap.Strings("kubernetes", versions), zap.String("state", s.stateDir))
 	// Without systemd these do nothing.
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)

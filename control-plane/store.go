@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,7 +20,7 @@ import (
 type store struct {
 	supervisor *supervise.Supervisor
 	client     *clientv3.Client
-	keyDir     string
+	etcd       component.Store
 }
 
 const (
@@ -36,11 +34,10 @@ const (
 
 func openStore(ctx context.Context, stateDir string, release component.Release, log *zap.Logger) (*store, error) {
 	dir := filepath.Join(stateDir, "registry")
-	s := &store{keyDir: filepath.Join(dir, "pki")}
-	if err := s.renewKeys(time.Now()); err != nil {
-		return nil, err
-	}
 	runDir := filepath.Join(dir, "run")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make registry directory: %w", err)
+	}
 	running, err := supervise.Running(runDir)
 	if err != nil {
 		return nil, err
@@ -49,13 +46,11 @@ func openStore(ctx context.Context, stateDir string, release component.Release, 
 	if err != nil {
 		return nil, err
 	}
-	etcd := component.Store{
+	s := &store{supervisor: supervise.New(runDir, supervise.Production(), log), etcd: component.Store{
 		Name: "registry", Version: release.Etcd, Path: filepath.Join(release.EtcdDir, "etcd"),
-		DataDir: filepath.Join(dir, "etcd"), KeyDir: s.keyDir, Port: ports["etcd"], Peer: ports["etcd-peer"], HTTP: ports["etcd-http"], Compact: compactAfter,
-	}.Component()
-
-	s.supervisor = supervise.New(runDir, supervise.Production(), log)
-	if err := s.supervisor.Apply([]component.Component{etcd}); err != nil {
+		DataDir: filepath.Join(dir, "etcd"), KeyDir: registryKeys(stateDir), Port: ports["etcd"], Peer: ports["etcd-peer"], HTTP: ports["etcd-http"], Compact: compactAfter,
+	}}
+	if err := s.keep(time.Now()); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -64,56 +59,29 @@ func openStore(ctx context.Context, stateDir string, release component.Release, 
 		s.supervisor.Detach()
 		return nil, fmt.Errorf("start the registry's etcd, log in %s: %w", runDir, err)
 	}
-	if s.client, err = s.connect(etcd.Ports[0].Address, log); err != nil {
+	if s.client, err = cluster.DialEtcd(s.etcd.KeyDir, s.etcd.Port, log); err != nil {
 		s.supervisor.Detach()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *store) connect(address string, log *zap.Logger) (*clientv3.Client, error) {
-	authority, err := os.ReadFile(filepath.Join(s.keyDir, "etcd-ca.crt"))
-	if err != nil {
-		return nil, fmt.Errorf("connect to the registry: %w", err)
+// keep renews the keys, and has etcd run with them: it reads its authority only when it starts.
+func (s *store) keep(now time.Time) error {
+	if _, err := pki.Ensure(s.etcd.KeyDir, component.StoreKeys(), now); err != nil {
+		return err
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(authority)
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints:            []string{"https://" + address},
-		DialTimeout:          10 * time.Second,
-		DialKeepAliveTime:    30 * time.Second,
-		DialKeepAliveTimeout: 10 * time.Second,
-		Logger:               log.WithOptions(zap.IncreaseLevel(zap.WarnLevel)),
-		TLS: &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			RootCAs:    roots,
-			GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				return readPair(filepath.Join(s.keyDir, "etcd-client.pem"))
-			},
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("connect to the registry: %w", err)
+	var err error
+	if s.etcd.Trust, err = pki.Fingerprint(filepath.Join(s.etcd.KeyDir, "etcd-ca.crt")); err != nil {
+		return err
 	}
-	return client, nil
+	return s.supervisor.Apply([]component.Component{s.etcd.Component()})
 }
 
-func (s *store) renewKeys(now time.Time) error {
-	_, err := pki.Ensure(s.keyDir, component.StoreKeys(), now)
-	return err
-}
+func registryKeys(stateDir string) string { return filepath.Join(stateDir, "registry", "pki") }
 
 // detach leaves etcd running.
 func (s *store) detach() {
 	_ = s.client.Close()
 	s.supervisor.Detach()
-}
-
-// readPair reads a certificate and its key from one file.
-func readPair(path string) (*tls.Certificate, error) {
-	pair, err := tls.LoadX509KeyPair(path, path)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return &pair, nil
 }

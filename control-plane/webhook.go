@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -43,13 +42,15 @@ func openWebhook(stateDir string) (*webhook, error) {
 }
 
 // site is what all clusters of the service in stateDir share.
-func (w *webhook) site(stateDir string, address netip.Addr, catalog component.Catalog) cluster.Site {
+func (w *webhook) site(stateDir string, address netip.Addr, publicHost string, catalog component.Catalog) cluster.Site {
 	return cluster.Site{
-		StateDir: stateDir, Address: address, Catalog: catalog,
+		StateDir: stateDir, Address: address, PublicHost: publicHost, Catalog: catalog,
 		WebhookURL: "https://" + w.address, WebhookAuthority: w.authority,
-		WebhookAuthorityFile: filepath.Join(w.keyDir, webhookAuthority+".crt"),
+		WebhookAuthorityFile: w.authorityFile(),
 	}
 }
+
+func (w *webhook) authorityFile() string { return filepath.Join(w.keyDir, webhookAuthority+".crt") }
 
 func (w *webhook) renewKeys(now time.Time) error {
 	_, err := pki.Ensure(w.keyDir, pki.Spec{
@@ -63,16 +64,7 @@ func (w *webhook) renewKeys(now time.Time) error {
 }
 
 func (w *webhook) tls() *tls.Config {
-	clients := x509.NewCertPool()
-	clients.AddCert(w.authority.Certificate)
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		ClientAuth: tls.RequireAndVerifyClientCert,
-		ClientCAs:  clients,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return readPair(filepath.Join(w.keyDir, webhookServer+".pem"))
-		},
-	}
+	return pki.ServerTLS(w.authorityFile(), filepath.Join(w.keyDir, webhookServer+".pem"))
 }
 
 // ownClusterOnly lets a cluster's API server ask about its own cluster's tokens only; its

@@ -25,6 +25,8 @@ type Site struct {
 	StateDir string     // absolute
 	Address  netip.Addr // where API servers listen, as nodes reach it
 	Catalog  component.Catalog
+	// PublicHost is host[:port] of the service's HTTPS listener, as others reach it.
+	PublicHost string
 	// WebhookURL is where the token webhook listens; a cluster's path is below it.
 	WebhookURL           string
 	WebhookAuthority     *pki.Authority
@@ -74,6 +76,7 @@ func (s Site) describe(c registry.Cluster, idle bool) (component.Cluster, error)
 			ControllerManager: ports[component.ControllerManager], Scheduler: ports[component.Scheduler],
 		},
 		Webhook:       component.TokenWebhook{URL: s.WebhookURL + "/clusters/" + c.Name + "/tokenreview", Authority: s.WebhookAuthorityFile},
+		Issuer:        c.Issuer,
 		EncryptionKey: secret,
 	}
 	// The other types of logs are the components' output, which is always kept.

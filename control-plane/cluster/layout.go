@@ -12,6 +12,12 @@ func KeyDir(stateDir, name string) string { return filepath.Join(Dir(stateDir, n
 // server trusts.
 const Authority = "ca"
 
+// ServiceAccountKey is the name, in KeyDir, of the key that signs service account tokens.
+const ServiceAccountKey = "service-account"
+
+// EtcdData is the directory, in Dir, of a cluster's etcd.
+const EtcdData = "etcd"
+
 // runDir holds the records and logs of a cluster's processes.
 func runDir(dir string) string { return filepath.Join(dir, "run") }
 

@@ -60,6 +60,22 @@ func EnsurePorts(path string, names []string, idle bool, taken map[uint16]bool) 
 	return kept, nil
 }
 
+// KeptPort returns a port that the etcd or cluster of dir has.
+func KeptPort(dir, name string) (uint16, error) {
+	kept := map[string]uint16{}
+	data, err := os.ReadFile(filepath.Join(dir, portsFile))
+	if err == nil {
+		err = json.Unmarshal(data, &kept)
+	}
+	if err == nil && kept[name] == 0 {
+		err = errors.New("it has none yet")
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find the port of %s: %w", name, err)
+	}
+	return kept[name], nil
+}
+
 // choosePort tries the range from a random place, so that services that start together on
 // one machine do not meet.
 func choosePort(free func(uint16) bool) (uint16, error) {

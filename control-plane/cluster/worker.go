@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/component"
+	"github.com/ovenbird-dev/ovenbird/control-plane/oidc"
+	"github.com/ovenbird-dev/ovenbird/control-plane/pki"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 	"github.com/ovenbird-dev/ovenbird/control-plane/supervise"
 )
@@ -42,6 +44,7 @@ type worker struct {
 	supervisor *supervise.Supervisor
 	begun      bool      // the supervisor has had its components described
 	keysAt     time.Time // when keys were last checked
+	trust      string    // what the description said last
 	applied    time.Time // when access and add-ons were last applied
 	failures   int       // steps that failed in a row
 	reported   time.Time // when the record's status was last written
@@ -161,6 +164,10 @@ func (w *worker) converge(ctx context.Context) (gone bool, err error) {
 
 // make takes a cluster one look further towards ACTIVE, or keeps it there.
 func (w *worker) make(ctx context.Context, c registry.Cluster) error {
+	c, err := w.identify(ctx, c)
+	if err != nil {
+		return err
+	}
 	description, err := w.prepare(c)
 	if err != nil {
 		return err
@@ -190,6 +197,21 @@ func (w *worker) make(ctx context.Context, c registry.Cluster) error {
 	return w.activate(ctx, c, description)
 }
 
+// identify gives a cluster its issuer, once.
+func (w *worker) identify(ctx context.Context, c registry.Cluster) (registry.Cluster, error) {
+	if c.Issuer != "" {
+		return c, nil
+	}
+	issuer, err := oidc.NewURL(w.PublicHost)
+	if err != nil {
+		return c, err
+	}
+	return w.Registry.Change(ctx, c.Name, func(latest *registry.Cluster) error {
+		latest.Issuer = issuer
+		return nil
+	})
+}
+
 // prepare describes the control plane and sees to its keys.
 func (w *worker) prepare(c registry.Cluster) (component.Cluster, error) {
 	idle := false
@@ -216,6 +238,13 @@ func (w *worker) prepare(c registry.Cluster) (component.Cluster, error) {
 		}
 		w.keysAt = now
 	}
+	if description.Trust, err = pki.Fingerprint(description.Authorities()...); err != nil {
+		return component.Cluster{}, err
+	}
+	if w.leave != nil && w.trust != description.Trust {
+		w.leave() // its client has read the former authority
+	}
+	w.trust = description.Trust
 	return description, nil
 }
 

@@ -1,6 +1,10 @@
 package component
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/oidc"
+)
 
 func (c Cluster) apiServer() Component {
 	address := c.Address.String()
@@ -27,8 +31,6 @@ func (c Cluster) apiServer() Component {
 		// kube-proxy needs it, and RBAC with pod security decides who else may.
 		option("allow-privileged", true),
 
-		option("service-account-issuer", c.Endpoint()),
-		option("service-account-jwks-uri", c.Endpoint()+"/openid/v1/jwks"),
 		option("service-account-key-file", c.key(serviceAccountKey+".pub")),
 		option("service-account-signing-key-file", c.key(serviceAccountKey+".key")),
 		option("service-cluster-ip-range", c.ServiceCIDR),
@@ -50,10 +52,10 @@ func (c Cluster) apiServer() Component {
 		option("profiling", false),
 		// On SIGTERM, send watchers away instead of waiting up to a minute for them to go.
 		option("shutdown-send-retry-after", true),
-	})
+	}, c.issuers())
 	listen := c.Endpoint()[len("https://"):]
 	return Component{
-		Name: APIServer, Version: c.Release.Kubernetes, Path: c.program(APIServer), Args: args,
+		Name: APIServer, Version: c.Release.Kubernetes, Path: c.program(APIServer), Args: args, Trust: c.Trust,
 		Files: append([]File{
 			{webhook, 0o600, kubeconfig(c.Webhook.URL, c.Webhook.Authority, c.key(webhookClient+".pem"))},
 			{encryption, 0o600, encryptionConfig(c.EncryptionKey)},
@@ -63,6 +65,16 @@ func (c Cluster) apiServer() Component {
 		Probe:     c.probe(listen, "/readyz", "/livez?exclude=etcd"),
 		DependsOn: []string{Etcd},
 	}
+}
+
+// issuers names who signs service account tokens. Only the first signs; tokens of the
+// second, from before the cluster had an issuer of its own, stay good.
+func (c Cluster) issuers() []string {
+	endpoint := option("service-account-issuer", c.Endpoint())
+	if c.Issuer == "" {
+		return []string{endpoint, option("service-account-jwks-uri", c.Endpoint()+"/openid/v1/jwks")}
+	}
+	return []string{option("service-account-issuer", c.Issuer), endpoint, option("service-account-jwks-uri", oidc.KeysURL(c.Issuer))}
 }
 
 // endpointReconciler says how the API server publishes itself as the Service "kubernetes".

@@ -29,10 +29,15 @@ type Cluster struct {
 	PodCIDR     netip.Prefix
 	Local       LocalPorts
 	Webhook     TokenWebhook
+	// Issuer signs service account tokens; its keys are published by the service. Empty:
+	// the endpoint is the issuer, as it was of clusters from before.
+	Issuer string
 	// EncryptionKey is 32 bytes, base64-encoded, with which Secrets are encrypted in etcd.
 	EncryptionKey string
 	// AuditLog is the file that the API server writes its audit log to; empty: none.
 	AuditLog string
+	// Trust identifies the content of Authorities: see Component.
+	Trust string
 }
 
 // LocalPorts are the ports on 127.0.0.1 that a cluster's components listen on.
@@ -78,6 +83,11 @@ func (c Cluster) program(name string) string {
 // the servers' certificates, and its own certificate and key.
 func (c Cluster) Credentials() (authority, certificate string) {
 	return c.key("ca.crt"), c.key(serviceClient + ".pem")
+}
+
+// Authorities are the files of everyone whose signature a component of c accepts.
+func (c Cluster) Authorities() []string {
+	return []string{c.key("ca.crt"), c.key("etcd-ca.crt"), c.key("front-proxy-ca.crt"), c.Webhook.Authority}
 }
 
 // probe asks at address with the service's own certificate.

@@ -24,12 +24,15 @@ type Component struct {
 	Path    string   `json:"path"` // of the program
 	Args    []string `json:"args"`
 	// Files are written before the program starts. Keys and certificates are not among
-	// them: programs read those again by themselves when they are renewed.
+	// them: programs read leaves again by themselves when they are renewed.
 	Files     []File   `json:"files,omitempty"`
 	Ports     []Port   `json:"ports"`
 	Probe     Probe    `json:"probe"`
 	DataDir   string   `json:"dataDir,omitempty"`
 	DependsOn []string `json:"dependsOn,omitempty"` // names that must be ready before this one starts
+	// Trust identifies the authorities that the program knows. It reads them once, when it
+	// starts, so that a renewed one, every eight years, is a changed description.
+	Trust string `json:"trust,omitempty"`
 }
 
 // File is a configuration file of a component.

@@ -30,6 +30,7 @@ func blue() Cluster {
 		PodCIDR:       netip.MustParsePrefix("10.244.0.0/16"),
 		Local:         LocalPorts{Etcd: 20001, EtcdPeer: 20002, EtcdHTTP: 20003, ControllerManager: 20004, Scheduler: 20005},
 		Webhook:       TokenWebhook{URL: "https://127.0.0.1:20000/clusters/blue/tokenreview", Authority: "/state/pki/service.crt"},
+		Issuer:        "https://eks.example.com/id/0123456789abcdef0123456789abcdef",
 		EncryptionKey: base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32)),
 	}
 }
@@ -93,9 +94,11 @@ func TestADigestChangesWithWhatDecidesHowAComponentRuns(t *testing.T) {
 		"nothing":         {func(*Cluster) {}, nil},
 		"the patch":       {func(c *Cluster) { c.Release.Kubernetes = "1.37.3" }, []string{APIServer, ControllerManager, Scheduler}},
 		"etcd's port":     {func(c *Cluster) { c.Local.Etcd++ }, []string{Etcd, APIServer}},
+		"the issuer":      {func(c *Cluster) { c.Issuer = "" }, []string{APIServer}},
 		"the webhook":     {func(c *Cluster) { c.Webhook.URL += "x" }, []string{APIServer}},
 		"the pod network": {func(c *Cluster) { c.PodCIDR = netip.MustParsePrefix("10.0.0.0/8") }, []string{ControllerManager}},
 		"the audit log":   {func(c *Cluster) { c.AuditLog = "/log" }, []string{APIServer}},
+		"an authority":    {func(c *Cluster) { c.Trust = "another" }, []string{Etcd, APIServer, ControllerManager, Scheduler}},
 		"the secrets key": {func(c *Cluster) { c.EncryptionKey = "other" }, []string{APIServer}},
 	}
 	for name, test := range tests {

@@ -31,7 +31,7 @@ func (c Cluster) controllerManager() Component {
 	})
 	listen := loopback(c.Local.ControllerManager)
 	return Component{
-		Name: ControllerManager, Version: c.Release.Kubernetes, Path: c.program(ControllerManager), Args: args,
+		Name: ControllerManager, Version: c.Release.Kubernetes, Path: c.program(ControllerManager), Args: args, Trust: c.Trust,
 		Files:     []File{{config, 0o600, c.clientConfig(ControllerManager)}},
 		Ports:     []Port{{"https", listen}},
 		Probe:     c.probe(listen, "/healthz", "/healthz"),
@@ -49,7 +49,7 @@ func (c Cluster) scheduler() Component {
 	})
 	listen := loopback(c.Local.Scheduler)
 	return Component{
-		Name: Scheduler, Version: c.Release.Kubernetes, Path: c.program(Scheduler), Args: args,
+		Name: Scheduler, Version: c.Release.Kubernetes, Path: c.program(Scheduler), Args: args, Trust: c.Trust,
 		Files: []File{
 			{client, 0o600, c.clientConfig(Scheduler)},
 			{config, 0o600, schedulerConfig(client)},

@@ -18,6 +18,7 @@ type Store struct {
 	HTTP    uint16
 	// Compact forgets old revisions after a while. A cluster's API server does so itself.
 	Compact time.Duration
+	Trust   string // as in Component
 }
 
 // storeQuota is the most that etcd's documentation recommends, instead of its default of 2 GiB.
@@ -54,7 +55,7 @@ func (s Store) Component() Component {
 		args = append(args, option("auto-compaction-mode", "periodic"), option("auto-compaction-retention", s.Compact))
 	}
 	return Component{
-		Name: s.Name, Version: s.Version, Path: s.Path, Args: args, DataDir: s.DataDir,
+		Name: s.Name, Version: s.Version, Path: s.Path, Args: args, DataDir: s.DataDir, Trust: s.Trust,
 		Ports: []Port{{"client", loopback(s.Port)}, {"peer", loopback(s.Peer)}, {"http", loopback(s.HTTP)}},
 		Probe: Probe{
 			Ready: health + "/readyz", Live: health + "/livez",
@@ -68,5 +69,6 @@ func (c Cluster) etcd() Component {
 	return Store{
 		Name: Etcd, Version: c.Release.Etcd, Path: filepath.Join(c.Release.EtcdDir, "etcd"),
 		DataDir: c.file("etcd"), KeyDir: c.file("pki"), Port: c.Local.Etcd, Peer: c.Local.EtcdPeer, HTTP: c.Local.EtcdHTTP,
+		Trust: c.Trust,
 	}.Component()
 }

@@ -150,6 +150,7 @@ func TestAnswersDifferFromThoseOfMotoAsThePageSays(t *testing.T) {
 	ours := answersOf(t, s.url, func() {
 		_, err := s.registry.Change(t.Context(), "kitchen", func(c *registry.Cluster) error {
 			c.Status = registry.Status{Phase: registry.PhaseActive, Endpoint: "https://10.0.0.10:6443", CertificateAuthority: []byte("PEM\n")}
+			c.Issuer = "https://10.0.0.10/id/0123456789abcdef0123456789abcdef"
 			return nil
 		})
 		if err != nil {

@@ -36,6 +36,15 @@ type cluster struct {
 	AccessConfig            accessConfig            `json:"accessConfig"`
 	Logging                 logging                 `json:"logging"`
 	DeletionProtection      bool                    `json:"deletionProtection"`
+	Identity                *identity               `json:"identity,omitempty"`
+}
+
+type identity struct {
+	OIDC oidcIdentity `json:"oidc"`
+}
+
+type oidcIdentity struct {
+	Issuer string `json:"issuer"`
 }
 
 type vpcConfig struct {
@@ -100,6 +109,9 @@ func onTheWire(c registry.Cluster) cluster {
 	}
 	if len(c.Status.CertificateAuthority) > 0 {
 		shown.CertificateAuthority.Data = base64.StdEncoding.EncodeToString(c.Status.CertificateAuthority)
+	}
+	if c.Issuer != "" {
+		shown.Identity = &identity{oidcIdentity{c.Issuer}}
 	}
 	if shown.Tags == nil {
 		shown.Tags = map[string]string{}

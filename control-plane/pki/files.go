@@ -3,8 +3,10 @@ package pki
 import (
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -103,13 +105,34 @@ func LoadAuthority(dir, name string) (*Authority, error) {
 	return authority, nil
 }
 
+// Fingerprint identifies the content of files. It changes when an authority among them is
+// renewed.
+func Fingerprint(paths ...string) (string, error) {
+	hash := sha256.New()
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "", fmt.Errorf("read authority: %w", err)
+		}
+		sum := sha256.Sum256(data)
+		hash.Write(sum[:])
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
 // ensureAuthority writes the key before the certificate: a certificate without its key is
 // damage, a key without its certificate is an interrupted start.
 func ensureAuthority(dir string, request AuthorityRequest, now time.Time) (*Authority, bool, error) {
 	certPath := filepath.Join(dir, request.Name+".crt")
 	if exists(certPath) {
 		authority, err := LoadAuthority(dir, request.Name)
-		return authority, false, err
+		if err != nil || now.Before(authority.Certificate.NotAfter.Add(-authorityOverlap)) {
+			return authority, false, err
+		}
+		if authority, err = authority.renewed(now); err != nil {
+			return nil, false, err
+		}
+		return authority, true, write(certPath, authority.PEM)
 	}
 	key, err := keepOrMakeKey(filepath.Join(dir, request.Name+".key"))
 	if err != nil {
@@ -222,6 +245,27 @@ func readKey(path string) (*ecdsa.PrivateKey, error) {
 	key, err := parseKey(data)
 	if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// ReadPublicKey reads NAME.pub of a signing key pair.
+func ReadPublicKey(path string) (*ecdsa.PublicKey, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read public key: %w", err)
+	}
+	der, err := block(data, "PUBLIC KEY")
+	if err != nil {
+		return nil, fmt.Errorf("read public key %s: %w", path, err)
+	}
+	parsed, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("read public key %s: %w", path, err)
+	}
+	key, ok := parsed.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("read public key %s: it is a %T", path, parsed)
 	}
 	return key, nil
 }

@@ -43,8 +43,20 @@ func (a *Authority) Issue(leaf Leaf, now time.Time) (certificate, key []byte, er
 }
 
 func newAuthority(request AuthorityRequest, key *ecdsa.PrivateKey, now time.Time) (*Authority, error) {
+	return selfSigned(request.CommonName, nil, key, now)
+}
+
+// renewed is the authority with new dates. The key's identifier stays as it is written in
+// leaves, whatever way of computing it is the usual one by now.
+func (a *Authority) renewed(now time.Time) (*Authority, error) {
+	return selfSigned(a.Certificate.Subject.CommonName, a.Certificate.SubjectKeyId, a.key, now)
+}
+
+// selfSigned makes an authority. keyID nil: derived from the key.
+func selfSigned(commonName string, keyID []byte, key *ecdsa.PrivateKey, now time.Time) (*Authority, error) {
 	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: request.CommonName},
+		Subject:               pkix.Name{CommonName: commonName},
+		SubjectKeyId:          keyID,
 		NotBefore:             now.Add(-backdate),
 		NotAfter:              now.Add(authorityLifetime),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
@@ -53,7 +65,7 @@ func newAuthority(request AuthorityRequest, key *ecdsa.PrivateKey, now time.Time
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return nil, fmt.Errorf("sign authority %s: %w", request.Name, err)
+		return nil, fmt.Errorf("sign authority %s: %w", commonName, err)
 	}
 	return parseAuthority(encodeCertificate(der), key)
 }

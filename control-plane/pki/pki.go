@@ -7,9 +7,11 @@
 //	NAME.key, NAME.pub   a signing key pair
 //
 // Ensure is safe to run at any time and after being killed at any point: it keeps what is
-// good, makes what is missing and renews leaves that near their end. It never replaces an
-// authority, because everything that trusts it would have to learn of the new one first.
-// Private keys are ECDSA P-256, stored with mode 0600 and never logged.
+// good, makes what is missing and renews what nears its end. An authority is renewed with
+// the same key and name: whoever trusts the old certificate accepts what the renewed one
+// signs, and the other way round, so that there are two years to pass it on. Ensure never
+// gives an authority another key, because everything that trusts it would have to learn of
+// that first. Private keys are ECDSA P-256, stored with mode 0600 and never logged.
 package pki
 
 import (
@@ -66,6 +68,9 @@ type Authority struct {
 
 const (
 	authorityLifetime = 10 * 365 * 24 * time.Hour
+	// authorityOverlap is for how long an authority and its renewal are both valid: longer
+	// than any leaf lives, so that no leaf outlives the certificate that it was signed under.
+	authorityOverlap = authorityLifetime / 5
 	// backdate keeps a fresh certificate valid for a peer whose clock is behind.
 	backdate = 5 * time.Minute
 )

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
@@ -138,6 +139,59 @@ func TestEnsureRenewsALeafWithAFreshKeyAndKeepsTheRest(t *testing.T) {
 	}
 	if old.PrivateKey.(*ecdsa.PrivateKey).Equal(fresh.PrivateKey) {
 		t.Error("the renewed certificate has the old key")
+	}
+}
+
+func TestAnAuthorityIsRenewedInGoodTimeAndTrustedOnBothSides(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	dir := t.TempDir()
+	ensure(t, dir, spec(), today)
+	before, err := LoadAuthority(dir, "ca")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[time.Duration][]string{8*year - 24*time.Hour: {"server"}, 8 * year: {"ca", "server"}, 20 * year: {"ca", "server"}} {
+		dir := t.TempDir()
+		ensure(t, dir, spec(), today)
+		if got := ensure(t, dir, spec(), today.Add(after)); !slices.Equal(got, want) {
+			t.Errorf("after %d days: renewed %v, want %v", after/24/time.Hour, got, want)
+		}
+	}
+
+	now := today.Add(8*year - 24*time.Hour)
+	ensure(t, dir, spec(), now)
+	issuedBefore, err := readLeaf(filepath.Join(dir, "server.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(24 * time.Hour)
+	if got := ensure(t, dir, spec(), now); !slices.Equal(got, []string{"ca"}) {
+		t.Fatalf("renewed %v, want the authority alone", got)
+	}
+	after, err := LoadAuthority(dir, "ca")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !before.key.Equal(after.key) || !bytes.Equal(before.Certificate.RawSubject, after.Certificate.RawSubject) ||
+		!bytes.Equal(before.Certificate.SubjectKeyId, after.Certificate.SubjectKeyId) {
+		t.Error("the renewed authority is another one")
+	}
+	certificate, _, err := after.Issue(serving(), now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuedAfter, err := parseCertificate(certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, leaf := range []*x509.Certificate{issuedBefore, issuedAfter} {
+		for _, root := range []*x509.Certificate{before.Certificate, after.Certificate} {
+			roots := x509.NewCertPool()
+			roots.AddCert(root)
+			if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now}); err != nil {
+				t.Errorf("a leaf of %s under an authority of %s: %v", leaf.NotBefore, root.NotBefore, err)
+			}
+		}
 	}
 }
 

@@ -82,6 +82,9 @@ type Cluster struct {
 	ClientRequestToken string
 	RequestHash        string // of the CreateCluster body, to tell a retry from another request
 
+	// Issuer of service account tokens, a URL; the reconciler chooses it once, and it stays.
+	Issuer string `json:",omitempty"`
+
 	Deleting bool   // the API sets it, the reconciler acts on it
 	UpdateID string // of the update that the reconciler has to finish; empty: none
 	Port     int    // of the API server; unique in this service

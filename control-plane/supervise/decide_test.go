@@ -80,27 +80,6 @@ func TestStatIsReadWhateverTheProgramIsCalled(t *testing.T) {
 	}
 }
 
-func TestALargeLogIsSetAside(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(path, maxLog+1); err != nil {
-		t.Fatal(err)
-	}
-	file, err := openLog(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := file.Close(); err != nil {
-		t.Fatal(err)
-	}
-	old, err := os.Stat(path + ".1")
-	if err != nil || old.Size() != maxLog+1 {
-		t.Errorf("old log: %v, %v", old, err)
-	}
-}
-
 func TestTheLastLineOfALogIsFound(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	for content, want := range map[string]string{

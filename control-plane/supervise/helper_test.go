@@ -42,6 +42,7 @@ func TestMain(m *testing.M) {
 //	dead      /livez answers 503
 //	refuse    exit at once
 //	deaf      ignore SIGTERM
+//	chatty    write to the log at every probe
 func helper() int {
 	flags := flag.NewFlagSet("helper", flag.ExitOnError)
 	dir := flags.String("dir", "", "")
@@ -62,6 +63,9 @@ func helper() int {
 	}
 	answer := func(bad string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
+			if has("chatty") {
+				fmt.Println("helper goes on")
+			}
 			if has(bad) {
 				http.Error(w, "[+]ping ok\n[-]"+bad+" failed: reason withheld\n", http.StatusServiceUnavailable)
 			}

@@ -3,15 +3,14 @@ package supervise
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/component"
+	"github.com/ovenbird-dev/ovenbird/control-plane/pki"
 )
 
 // ask sends one probe to url. Keys are read each time: they may have been renewed, and a
@@ -19,21 +18,17 @@ import (
 func ask(ctx context.Context, probe component.Probe, url string, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	authority, err := os.ReadFile(probe.Authority)
+	roots, err := pki.ReadRoots(probe.Authority)
 	if err != nil {
-		return fmt.Errorf("read authority for probe: %w", err)
+		return fmt.Errorf("probe: %w", err)
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(authority) {
-		return fmt.Errorf("no certificate in %s", probe.Authority)
-	}
-	certificate, err := tls.LoadX509KeyPair(probe.Certificate, probe.Certificate)
+	certificate, err := pki.ReadPair(probe.Certificate)
 	if err != nil {
-		return fmt.Errorf("read certificate for probe: %w", err)
+		return fmt.Errorf("probe: %w", err)
 	}
 	transport := &http.Transport{
 		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{certificate}},
+		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{*certificate}},
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

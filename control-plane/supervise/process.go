@@ -38,7 +38,12 @@ func launch(c component.Component, dir, digest string) (*process, error) {
 	if err := Prepare(c); err != nil {
 		return nil, err
 	}
-	output, err := openLog(filepath.Join(dir, c.Name+".log"))
+	path := filepath.Join(dir, c.Name+".log")
+	// A component that ends before its first probe must not fill the disk either.
+	if err := rotate(path, maxLog, keptLogs); err != nil {
+		return nil, err
+	}
+	output, err := openLog(path)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,8 @@
 //   - the next service finds the process again and adopts it, or stops it when its
 //     description has changed. At most one process a component runs at any time;
 //   - a component that ends is started again, after a delay that doubles up to a cap and is
-//     drawn at random below that, and is short again once the component has been well for a while.
+//     drawn at random below that, and is short again once the component has been well for a while;
+//   - the output of a component, adopted or not, takes up a bounded space while a service runs.
 //
 // It never stops a process because the service stops: see Detach and Stop.
 package supervise

@@ -141,6 +141,9 @@ func (u *unit) watch(p *process) (readySince time.Time, err error) {
 			return readySince, fmt.Errorf("%s%s", p.ending(), lastLine(u.logPath()))
 		case <-timer.C:
 		}
+		if err := rotate(u.logPath(), maxLog, keptLogs); err != nil {
+			u.log.Warn("component's log goes on growing", zap.Error(err))
+		}
 
 		err := ask(u.ctx, probe, probe.Ready, timing.Probe)
 		now := time.Now()

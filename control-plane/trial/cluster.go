@@ -16,7 +16,7 @@ import (
 const pollEvery = 50 * time.Millisecond
 
 // Create asks for a cluster.
-func (s *Site) Create(ctx context.Context, name string) error {
+func (s *Site) Create(ctx context.Context, name string, options ...func(*eks.Options)) error {
 	var ids []string
 	for _, subnet := range subnets {
 		ids = append(ids, subnet.id)
@@ -24,7 +24,7 @@ func (s *Site) Create(ctx context.Context, name string) error {
 	_, err := s.EKS.CreateCluster(ctx, &eks.CreateClusterInput{
 		Name: aws.String(name), RoleArn: aws.String("arn:aws:iam::" + accountID + ":role/eks"),
 		ResourcesVpcConfig: &types.VpcConfigRequest{SubnetIds: ids},
-	})
+	}, options...)
 	return err
 }
 

@@ -42,6 +42,7 @@ const (
 type Site struct {
 	Binary     string   // ovenbird
 	Env        []string // for it, besides the AWS endpoint
+	Flags      []string // for `ovenbird serve`, besides those it needs
 	Components string
 	Dir        string
 	Address    netip.Addr
@@ -119,11 +120,11 @@ type Service struct {
 
 // Serve starts the service and returns when it says that it is ready. Its log goes to log.
 func (s *Site) Serve(ctx context.Context, log io.Writer) (*Service, error) {
-	cmd := s.Command(context.WithoutCancel(ctx), "serve", "--listen", s.listen, "--advertise-address", s.Address.String(),
+	cmd := s.Command(context.WithoutCancel(ctx), append([]string{"serve", "--listen", s.listen, "--advertise-address", s.Address.String(),
 		"--tls-cert", filepath.Join(s.Dir, "eks.pem"), "--tls-key", filepath.Join(s.Dir, "eks.pem"),
 		"--region", region, "--account-id", accountID, "--state-dir", s.StateDir(),
 		"--components", s.Components, "--credentials", filepath.Join(s.Dir, "credentials.json"),
-		"--policy", filepath.Join(s.Dir, "policy.json"))
+		"--policy", filepath.Join(s.Dir, "policy.json")}, s.Flags...)...)
 	output, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the service: %w", err)

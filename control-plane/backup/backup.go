@@ -1,0 +1,198 @@
+// Package backup keeps copies of clusters from which they come back: on the same machine
+// after their data is damaged or they were deleted, or on another machine.
+//
+// An archive holds what cannot be made again: a snapshot of the cluster's etcd, what the
+// registry says of the cluster, its authorities, its service account key and the key that
+// Secrets are encrypted with. Whoever has an archive has the cluster, so it leaves the
+// machine encrypted only. It is verified when it is taken, by what restores it, and read back from
+// where it is kept.
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+)
+
+const (
+	// takeTimeout bounds one backup; etcd's largest data, 8 GiB, at 30 MB/s takes five minutes.
+	takeTimeout   = 30 * time.Minute
+	answerTimeout = 10 * time.Second
+)
+
+// ErrNoData says that a cluster is still being made, or removed, and has nothing to keep.
+var ErrNoData = errors.New("is not ACTIVE")
+
+// Options are what backups are taken with.
+type Options struct {
+	StateDir string // of the service, absolute
+	Registry *registry.Registry
+	Place    Place
+	Key      *Key // nil: archives are not encrypted, and stay on this machine
+	Keep     int  // how many archives of a cluster stay; 0: all
+	// Verify does what VerifySnapshot does.
+	Verify func(ctx context.Context, path, trial string) (Snapshot, error)
+	Log    *zap.Logger
+	Now    func() time.Time
+}
+
+// Taken tells of an archive.
+type Taken struct {
+	Cluster string `json:"cluster"`
+	Archive string `json:"archive"` // its name in its place
+	Bytes   int64  `json:"bytes"`
+	Snapshot
+}
+
+// Take takes a backup of one cluster and removes those beyond Keep.
+func Take(ctx context.Context, o Options, name string) (Taken, error) {
+	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	taken, err := take(ctx, o, name)
+	if err != nil {
+		return Taken{}, fmt.Errorf("back cluster %s up: %w", name, err)
+	}
+	return taken, prune(ctx, o, name)
+}
+
+func take(ctx context.Context, o Options, name string) (Taken, error) {
+	saved, err := o.Registry.Export(ctx, name)
+	if err != nil {
+		return Taken{}, err
+	}
+	if saved.Cluster.Deleting || saved.Cluster.Status.Phase != registry.PhaseActive {
+		return Taken{}, ErrNoData
+	}
+	work, err := openWork(filepath.Join(o.StateDir, "backup"), name)
+	if err != nil {
+		return Taken{}, err
+	}
+	defer work.close()
+
+	snapshot := work.path(snapshotFile)
+	if err := saveSnapshot(ctx, o, name, snapshot); err != nil {
+		return Taken{}, err
+	}
+	verified, err := o.Verify(ctx, snapshot, work.path("trial"))
+	if err != nil {
+		return Taken{}, err
+	}
+	now := o.Now().UTC()
+	files, err := collect(saved, cluster.KeyDir(o.StateDir, name), snapshot)
+	if err != nil {
+		return Taken{}, err
+	}
+	size, err := pack(work.path("archive"), o.Key, Manifest{Cluster: name, TakenAt: now, Kubernetes: saved.Cluster.Status.KubernetesVersion}, files)
+	if err != nil {
+		return Taken{}, err
+	}
+	archive := archiveName(name, now)
+	if err := o.Place.Put(ctx, archive, work.path("archive")); err != nil {
+		return Taken{}, err
+	}
+	if err := readBack(ctx, o.Place, archive, o.Key); err != nil {
+		return Taken{}, errors.Join(err, o.Place.Delete(ctx, archive))
+	}
+	return Taken{Cluster: name, Archive: archive, Bytes: size, Snapshot: verified}, nil
+}
+
+// saveSnapshot copies the data of a cluster's etcd, as of one moment.
+func saveSnapshot(ctx context.Context, o Options, name, path string) error {
+	port, err := cluster.KeptPort(cluster.Dir(o.StateDir, name), "etcd")
+	if err != nil {
+		return err
+	}
+	etcd, err := cluster.DialEtcd(cluster.KeyDir(o.StateDir, name), port, o.Log)
+	if err != nil {
+		return err
+	}
+	defer etcd.Close()
+	if err := answers(ctx, etcd); err != nil {
+		return err
+	}
+	return download(ctx, etcd, path)
+}
+
+// answers keeps a cluster that is down from holding the others' backups up.
+func answers(ctx context.Context, etcd *clientv3.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	if _, err := etcd.Status(ctx, etcd.Endpoints()[0]); err != nil {
+		return fmt.Errorf("its etcd does not answer: %w", err)
+	}
+	return nil
+}
+
+// collect lists what goes into an archive. Certificates that an authority signs are made
+// again, for the address of the machine that the cluster comes back on.
+func collect(saved registry.Saved, keyDir, snapshot string) ([]member, error) {
+	document, err := encodeSaved(saved)
+	if err != nil {
+		return nil, err
+	}
+	files := []member{{name: registryFile, content: document}, {name: snapshotFile, path: snapshot}}
+	entries, err := os.ReadDir(keyDir)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.Type().IsRegular() && !strings.HasSuffix(entry.Name(), ".pem") && !strings.HasPrefix(entry.Name(), ".") {
+			files = append(files, member{name: keyPrefix + entry.Name(), path: filepath.Join(keyDir, entry.Name())})
+		}
+	}
+	return files, nil
+}
+
+// readBack reads an archive where it is kept to its end.
+func readBack(ctx context.Context, place Place, archive string, key *Key) error {
+	stream, err := place.Open(ctx, archive)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	if _, err := unpack(stream, key, ""); err != nil {
+		return fmt.Errorf("read %s back: %w", archive, err)
+	}
+	return nil
+}
+
+// prune removes the oldest archives of a cluster that there is one too many of.
+func prune(ctx context.Context, o Options, name string) error {
+	if o.Keep <= 0 {
+		return nil
+	}
+	archives, err := Archives(ctx, o.Place)
+	if err != nil {
+		return err
+	}
+	list := archives[name]
+	for _, archive := range list[:max(0, len(list)-o.Keep)] {
+		if err := o.Place.Delete(ctx, archive); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// download writes etcd's snapshot, with the checksum that etcd sends after it, to path.
+func download(ctx context.Context, etcd *clientv3.Client, path string) (err error) {
+	stream, err := etcd.Snapshot(ctx)
+	if err != nil {
+		return fmt.Errorf("take a snapshot of etcd: %w", err)
+	}
+	defer stream.Close()
+	if err := copyTo(path, stream); err != nil {
+		return fmt.Errorf("take a snapshot of etcd: %w", err)
+	}
+	return nil
+}

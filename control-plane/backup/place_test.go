@@ -1,0 +1,174 @@
+package backup
+
+import (
+	"encoding/xml"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+)
+
+// bucketServer is as much of S3 as a bucketPlace uses, with pages of two.
+func bucketServer(t *testing.T) aws.Config {
+	t.Helper()
+	objects := map[string][]byte{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		switch {
+		case bucket != "archives":
+			http.Error(w, "<Error><Code>NoSuchBucket</Code></Error>", http.StatusNotFound)
+		case r.Method == http.MethodGet && key == "":
+			listObjects(w, r, objects)
+		case r.Method == http.MethodGet && objects[key] != nil:
+			_, _ = w.Write(objects[key])
+		case r.Method == http.MethodPut:
+			objects[key], _ = io.ReadAll(r.Body)
+		case r.Method == http.MethodDelete:
+			delete(objects, key)
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			http.Error(w, "<Error><Code>NoSuchKey</Code></Error>", http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return aws.Config{
+		Region: "us-west-2", BaseEndpoint: aws.String(server.URL), Credentials: credentials.NewStaticCredentialsProvider("AKIA", "secret", ""),
+		Retryer: func() aws.Retryer { return aws.NopRetryer{} },
+	}
+}
+
+func listObjects(w http.ResponseWriter, r *http.Request, objects map[string][]byte) {
+	type object struct{ Key string }
+	answer := struct {
+		XMLName               xml.Name `xml:"ListBucketResult"`
+		IsTruncated           bool
+		NextContinuationToken string
+		Contents              []object
+	}{}
+	query := r.URL.Query()
+	var keys []string
+	for key := range objects {
+		if strings.HasPrefix(key, query.Get("prefix")) && key > query.Get("continuation-token") {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys[:min(2, len(keys))] {
+		answer.Contents, answer.NextContinuationToken = append(answer.Contents, object{key}), key
+	}
+	answer.IsTruncated = len(keys) > 2
+	_ = xml.NewEncoder(w).Encode(answer)
+}
+
+func TestAPlaceKeepsArchives(t *testing.T) {
+	config := bucketServer(t)
+	for _, where := range []string{filepath.Join(t.TempDir(), "backups"), "s3://archives/site/one", "s3://archives"} {
+		t.Run(where, func(t *testing.T) {
+			place, err := OpenPlace(where, testKey(t), func() (aws.Config, error) { return config, nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			source := filepath.Join(t.TempDir(), "source")
+			if err := os.WriteFile(source, []byte("archive"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Date(2026, 11, 27, 9, 59, 59, 0, time.UTC)
+			var want []string
+			for i := range 5 {
+				want = append(want, archiveName("blue", start.Add(time.Duration(i)*time.Second)))
+			}
+			for _, name := range append(slices.Clone(want), archiveName("green", start), "blue/note.txt") {
+				if err := place.Put(t.Context(), name, source); err != nil {
+					t.Fatal(err)
+				}
+			}
+			archives, err := Archives(t.Context(), place)
+			if err != nil || !slices.Equal(archives["blue"], want) || len(archives["green"]) != 1 {
+				t.Errorf("archives %v, %v, want %v", archives, err, want)
+			}
+			stream, err := place.Open(t.Context(), want[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.Close()
+			if data, err := io.ReadAll(stream); err != nil || string(data) != "archive" {
+				t.Errorf("it holds %q, %v", data, err)
+			}
+			if err := prune(t.Context(), Options{Place: place, Keep: 2}, "blue"); err != nil {
+				t.Fatal(err)
+			}
+			archives, err = Archives(t.Context(), place)
+			if err != nil || !slices.Equal(archives["blue"], want[3:]) || len(archives["green"]) != 1 {
+				t.Errorf("archives %v, %v, want the two youngest of blue, and green's", archives, err)
+			}
+		})
+	}
+}
+
+func TestArchivesLeaveTheirOwnersHandsOnlyEncrypted(t *testing.T) {
+	shared := t.TempDir()
+	if err := os.Chmod(shared, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for where, want := range map[string]string{
+		"s3://archives":                        "--backup-key-file",
+		shared:                                 "chmod 700",
+		filepath.Join(t.TempDir(), "new", "d"): "",
+	} {
+		_, err := OpenPlace(where, nil, nil)
+		if (err == nil) != (want == "") || (err != nil && !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s without a key: %v", where, err)
+		}
+	}
+	if _, err := OpenPlace(shared, testKey(t), nil); err != nil {
+		t.Errorf("with a key: %v", err)
+	}
+}
+
+func TestABackupIsDueAnIntervalAfterTheLast(t *testing.T) {
+	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	for name, test := range map[string]struct {
+		archives []string
+		want     bool
+	}{
+		"there is none":       {nil, true},
+		"it is an hour old":   {[]string{archiveName("blue", now.Add(-9*time.Hour)), archiveName("blue", now.Add(-time.Hour))}, false},
+		"it is six hours old": {[]string{archiveName("blue", now.Add(-6*time.Hour))}, true},
+	} {
+		if got := due(test.archives, 6*time.Hour, now); got != test.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+func TestTheArchiveToRestoreIsTheNewestOfItsTime(t *testing.T) {
+	noon := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	early, late, green := archiveName("blue", noon), archiveName("blue", noon.Add(time.Hour)), archiveName("green", noon.Add(time.Hour))
+	archives := map[string][]string{"blue": {early, late}, "green": {green}}
+	for _, test := range []struct {
+		names []string
+		at    time.Time
+		want  []string // nil: an error
+	}{
+		{nil, time.Time{}, []string{late, green}},
+		{[]string{"blue"}, time.Time{}, []string{late}},
+		{[]string{"blue"}, noon.Add(time.Minute), []string{early}},
+		{[]string{"blue"}, noon, []string{early}},
+		{[]string{"green"}, noon, nil},
+		{[]string{"red"}, time.Time{}, nil},
+	} {
+		got, err := Choose(archives, test.names, test.at)
+		slices.Sort(got)
+		if !slices.Equal(got, test.want) || (err == nil) != (test.want != nil) {
+			t.Errorf("%v at %v: %v, %v, want %v", test.names, test.at, got, err, test.want)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package backup
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry/registrytest"
+)
+
+// stored is a place with one archive, of cluster blue, whose etcd held one key.
+func stored(t *testing.T, key *Key) (Place, string) {
+	t.Helper()
+	etcd, dir := registrytest.Etcd(t), t.TempDir()
+	if _, err := etcd.Put(t.Context(), "/registry/configmaps/default/kept", "a: b"); err != nil {
+		t.Fatal(err)
+	}
+	snapshot := filepath.Join(dir, snapshotFile)
+	if err := download(t.Context(), etcd, snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if verified, err := VerifySnapshot(snapshot, filepath.Join(dir, "trial")); err != nil || verified.Keys != 1 {
+		t.Fatalf("snapshot %+v, %v", verified, err)
+	}
+	document, err := encodeSaved(registry.Saved{Cluster: registry.Cluster{Name: "blue", Port: 6443}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []member{{name: registryFile, content: document}, {name: snapshotFile, path: snapshot}, {name: keyPrefix + "ca.key", content: []byte("secret")}}
+	if _, err := pack(filepath.Join(dir, "archive"), key, Manifest{Cluster: "blue"}, files); err != nil {
+		t.Fatal(err)
+	}
+	place, name := directory{filepath.Join(dir, "place")}, archiveName("blue", time.Now())
+	if err := place.Put(t.Context(), name, filepath.Join(dir, "archive")); err != nil {
+		t.Fatal(err)
+	}
+	return place, name
+}
+
+func TestARestoreTouchesNothingThatIsInTheWay(t *testing.T) {
+	key := testKey(t)
+	place, archive := stored(t, key)
+	target := Target{StateDir: t.TempDir(), Registry: registrytest.New(t), Log: zap.NewNop()}
+	dir := cluster.Dir(target.StateDir, "blue")
+	write := func(path string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A restore that was killed left half an archive, and before its record, a directory.
+	write(filepath.Join(target.StateDir, "restore", "blue", "half"))
+	write(filepath.Join(dir, "stray"))
+	if _, err := Restore(t.Context(), target, place, archive, key); !errors.Is(err, ErrInTheWay) || !strings.Contains(err.Error(), "--replace") {
+		t.Errorf("a directory: %v", err)
+	}
+	target.Replace = true
+	if _, err := Restore(t.Context(), target, place, archive, testKey(t)); err == nil {
+		t.Error("another key opened the archive")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "stray")); err != nil {
+		t.Errorf("it was removed for an archive that cannot be read: %v", err)
+	}
+
+	restored, err := Restore(t.Context(), target, place, archive, key)
+	if err != nil || restored.Port != 6443 {
+		t.Fatalf("%+v, %v", restored, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 || entries[0].Name() != cluster.EtcdData || entries[1].Name() != "pki" {
+		t.Errorf("files %v, %v, want etcd's data and the keys alone", entries, err)
+	}
+	if c, err := target.Registry.Get(t.Context(), "blue"); err != nil || c.Status.Phase != registry.PhaseCreating {
+		t.Errorf("record %+v, %v", c, err)
+	}
+	target.Replace = false
+	if _, err := Restore(t.Context(), target, place, archive, key); !errors.Is(err, ErrInTheWay) {
+		t.Errorf("a cluster: %v", err)
+	}
+}
+
+func TestADamagedSnapshotIsNoBackup(t *testing.T) {
+	etcd, path := registrytest.Etcd(t), filepath.Join(t.TempDir(), snapshotFile)
+	if err := download(t.Context(), etcd, path); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, damaged := range map[string][]byte{
+		"a flipped bit":  append(append([]byte{}, data[:len(data)-5000]...), append([]byte{data[len(data)-5000] ^ 1}, data[len(data)-4999:]...)...),
+		"no checksum":    data[:len(data)-32],
+		"half the pages": data[:len(data)/8192*4096],
+		"nothing":        nil,
+	} {
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if verified, err := VerifySnapshot(path, filepath.Join(t.TempDir(), "trial")); err == nil {
+			t.Errorf("%s: %+v", name, verified)
+		}
+	}
+}
