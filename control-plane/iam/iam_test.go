@@ -94,7 +94,7 @@ func (w world) Entry(_, principal string) (registry.AccessEntry, error) {
 
 func newWorld() *world {
 	return &world{
-		cluster: registry.Cluster{Name: "kitchen", VPCID: "vpc-1"},
+		cluster: registry.Cluster{Name: "kitchen", ARN: "arn:aws:eks:us-west-2:111122223333:cluster/kitchen", VPCID: "vpc-1"},
 		entries: map[string]registry.AccessEntry{
 			adminARN: {Type: registry.TypeStandard, Username: adminARN, Policies: []registry.AssociatedPolicy{{ARN: registry.ClusterAdminPolicy}}},
 			nodeRole: {Type: registry.TypeEC2Linux},

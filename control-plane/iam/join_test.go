@@ -130,7 +130,7 @@ func open(t *testing.T, flags ...string) *place {
 	p.configMaps = awsauth.NewClusters(zaptest.NewLogger(t))
 	p.principals = iam.Principals{Registry: p.registry, ConfigMaps: p.configMaps}
 	var err error
-	p.cluster, err = p.registry.Create(t.Context(), registry.Cluster{Name: "kitchen", VPCID: "vpc-1"},
+	p.cluster, err = p.registry.Create(t.Context(), registry.Cluster{Name: "kitchen", ARN: "arn:aws:eks:us-west-2:111122223333:cluster/kitchen", VPCID: "vpc-1"},
 		registry.AccessEntry{PrincipalARN: adminARN, Type: registry.TypeStandard, Policies: []registry.AssociatedPolicy{{ARN: registry.ClusterAdminPolicy}}},
 		registry.AccessEntry{PrincipalARN: nodeRole, Type: registry.TypeEC2Linux})
 	if err != nil {
