@@ -80,7 +80,7 @@ func (s *Instances) ByID(ctx context.Context, id string) (Instance, error) {
 
 // ByName returns the running instances of a VPC that have the private DNS name.
 func (s *Instances) ByName(ctx context.Context, vpcID, privateDNSName string) ([]Instance, error) {
-	found, err := s.lookup(ctx, vpcID+"/"+privateDNSName, &ec2.DescribeInstancesInput{Filters: []types.Filter{
+	found, err := s.lookup(ctx, nameKey(vpcID, privateDNSName), &ec2.DescribeInstancesInput{Filters: []types.Filter{
 		{Name: aws.String("vpc-id"), Values: []string{vpcID}},
 		{Name: aws.String("private-dns-name"), Values: []string{privateDNSName}},
 		{Name: aws.String("instance-state-name"), Values: []string{stateRunning}},
@@ -97,6 +97,15 @@ func (s *Instances) ByName(ctx context.Context, vpcID, privateDNSName string) ([
 	}
 	return named, nil
 }
+
+// Forget has the next ByName of that name ask EC2 anew.
+func (s *Instances) Forget(vpcID, privateDNSName string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.answers, nameKey(vpcID, privateDNSName))
+}
+
+func nameKey(vpcID, privateDNSName string) string { return vpcID + "/" + privateDNSName }
 
 // batch is how many instances one call asks about; EC2 takes 200 values a filter.
 const batch = 100
