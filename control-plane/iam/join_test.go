@@ -201,15 +201,21 @@ func (e *events) Watch(string, func() int) func() { return func() {} }
 // as returns a client that holds only a token, made by arn for the cluster.
 func (p *place) as(t *testing.T, arn, cluster string) kubernetes.Interface {
 	t.Helper()
+	config := rest.AnonymousClientConfig(p.admin)
+	config.BearerToken = p.token(t, arn, cluster)
+	return kubernetes.NewForConfigOrDie(config)
+}
+
+// token returns one that arn has made for the cluster.
+func (p *place) token(t *testing.T, arn, cluster string) string {
+	t.Helper()
 	signer := ststoken.Signer{Region: "us-west-2", Endpoint: "https://" + p.sts + "/",
 		Credentials: credentials.NewStaticCredentialsProvider(strings.ReplaceAll(arn, "/", "|"), "secret", "")}
 	token, _, err := signer.Token(t.Context(), cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := rest.AnonymousClientConfig(p.admin)
-	config.BearerToken = token
-	return kubernetes.NewForConfigOrDie(config)
+	return token
 }
 
 func nodeARN(n int) string {

@@ -90,7 +90,7 @@ func start(t testing.TB, program, log string, args []string) {
 		t.Fatal(err)
 	}
 	defer output.Close()
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), find(t, program), args...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), Program(t, program), args...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -134,8 +134,8 @@ func kubeconfig(server, authority, certificate string) string {
 		"clusters":[{"name":"c","cluster":{"server":%q,"certificate-authority":%q}}]}`, user, server, authority)
 }
 
-// find returns the newest build of a program.
-func find(t testing.TB, program string) string {
+// Program returns the newest build of a program of Kubernetes.
+func Program(t testing.TB, program string) string {
 	t.Helper()
 	directory, err := os.Getwd()
 	if err != nil {
