@@ -98,7 +98,8 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	instances := nodes.NewInstances(clouds.ec2, nil)
 	configMaps := awsauth.NewClusters(log.Named("iam"))
 	principals := iam.Principals{Registry: clusters, ConfigMaps: configMaps}
-	roster := nodes.NewRoster(instances, figures, log.Named("nodes"))
+	record := nodeRecord{figures, front.audit}
+	roster := nodes.NewRoster(instances, record, log.Named("nodes"))
 	handler, err := front.api(clusters, clouds, versions, log)
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 		OnActive: attend(log, []attendant{
 			{"approver of node certificates", nodes.Approver{
 				Instances: instances, Entries: principals, Ledger: clusters, Roster: roster,
-				Recorder: figures, Pending: figures.Pending(), Log: log.Named("nodes"),
+				Recorder: record, Pending: figures.Pending(), Log: log.Named("nodes"),
 			}},
 			{"roster of nodes", roster},
 			{"bindings of access policies", access.Bindings{Entries: clusters, Log: log.Named("access")}},
