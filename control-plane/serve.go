@@ -29,6 +29,7 @@ const (
 	defaultStateDir   = ".ovenbird/control-plane"
 	defaultComponents = "dist/components"
 	defaultPodCIDR    = "10.244.0.0/16"
+	defaultMetrics    = "127.0.0.1:9418"
 )
 
 // serveFlags are the flags of `ovenbird serve` as they were given.
@@ -39,6 +40,7 @@ type serveFlags struct {
 	region, accountID         string
 	stateDir, components      string
 	credentials, policy       string
+	metricsListen             string
 	advertiseAddress, podCIDR string
 	publicHost                string
 	backup                    backupFlags
@@ -48,6 +50,7 @@ type serveFlags struct {
 // settings are checked flags.
 type settings struct {
 	listen            string
+	metricsListen     string
 	tlsCert, tlsKey   string   // empty: the service makes its own
 	tlsNames          []string // of that
 	insecureHTTP      bool
@@ -123,6 +126,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.components, "components", defaultComponents, "directory of upstream programs; its Kubernetes versions are those on offer")
 	flags.StringVar(&f.credentials, "credentials", "", "file with access keys whose signatures are taken")
 	flags.StringVar(&f.policy, "policy", "", "file that says who may call which operation of the EKS API; read again when it changes")
+	flags.StringVar(&f.metricsListen, "metrics-listen", defaultMetrics, "host:port of the metrics for Prometheus, unencrypted and open to all who reach it; empty: none")
 	flags.StringVar(&f.advertiseAddress, "advertise-address", "", "address that API servers listen on and nodes reach (default: the host of --listen)")
 	f.backup.add(flags, "backup-to", "where backups go")
 	f.backup.addKeep(flags)
@@ -136,7 +140,7 @@ var accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
 // check turns flags into settings; each error names the flag at fault.
 func (f *serveFlags) check() (settings, error) {
 	s := settings{
-		listen: f.listen, tlsCert: f.tlsCert, tlsKey: f.tlsKey, tlsNames: f.tlsNames, insecureHTTP: f.insecureHTTP,
+		listen: f.listen, metricsListen: f.metricsListen, tlsCert: f.tlsCert, tlsKey: f.tlsKey, tlsNames: f.tlsNames, insecureHTTP: f.insecureHTTP,
 		region: f.region, accountID: f.accountID, stateDir: f.stateDir, policy: f.policy,
 	}
 	var err error

@@ -28,6 +28,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam/awsauth"
+	"github.com/ovenbird-dev/ovenbird/control-plane/metrics"
 	"github.com/ovenbird-dev/ovenbird/control-plane/nodes"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 	"github.com/ovenbird-dev/ovenbird/control-plane/supervise"
@@ -78,7 +79,12 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 		return err
 	}
 	defer reviews.Close()
-	clouds, err := connectAWS(ctx, s.region)
+	scrapes, err := s.listenForScrapes(ctx)
+	if err != nil {
+		return err
+	}
+	figures := metrics.New()
+	clouds, err := connectAWS(ctx, s.region, figures)
 	if err != nil {
 		return err
 	}
@@ -92,6 +98,8 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	instances := nodes.NewInstances(clouds.ec2, nil)
 	configMaps := awsauth.NewClusters(log.Named("iam"))
 	principals := iam.Principals{Registry: clusters, ConfigMaps: configMaps}
+	record := nodeRecord{figures, front.audit}
+	roster := nodes.NewRoster(instances, record, log.Named("nodes"))
 	handler, err := front.api(clusters, clouds, versions, log)
 	if err != nil {
 		return err
@@ -100,17 +108,24 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 		Site:     hook.site(s.stateDir, s.address, s.publicHost, s.catalog),
 		Registry: clusters, Timing: supervise.Production(), Log: log, Now: time.Now,
 		OnActive: attend(log, []attendant{
-			{"approver of node certificates", nodes.Approver{Instances: instances, Entries: principals, Log: log.Named("nodes")}},
+			{"approver of node certificates", nodes.Approver{
+				Instances: instances, Entries: principals, Ledger: clusters, Roster: roster,
+				Recorder: record, Pending: figures.Pending(), Log: log.Named("nodes"),
+			}},
+			{"roster of nodes", roster},
 			{"bindings of access policies", access.Bindings{Entries: clusters, Log: log.Named("access")}},
 			{"reader of aws-auth", configMaps},
 		}),
 	})
-	review := ownClusterOnly(iam.NewWebhook(principals, reviewTokens(clouds.sts), instances, log.Named("iam")))
+	review := ownClusterOnly(counted(figures, iam.NewWebhook(principals, reviewTokens(clouds.sts), roster, log.Named("iam"))))
 
 	group, ctx := errgroup.WithContext(ctx)
 	public := withIssuers(handler, clusters, s.stateDir, log.Named("oidc"))
 	group.Go(func() error { return serveHTTP(ctx, api, front.tls(), public, log) })
 	group.Go(func() error { return serveHTTP(ctx, reviews, hook.tls(), review, log) })
+	if scrapes != nil {
+		group.Go(func() error { return serveHTTP(ctx, scrapes, nil, figures.Handler(), log) })
+	}
 	group.Go(func() error { reconciler.Run(ctx); return nil })
 	group.Go(func() error { return renewKeys(ctx, log, store.keep, hook.renewKeys, front.renewKeys) })
 	if s.backups != nil {
@@ -131,13 +146,21 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 	return group.Wait()
 }
 
+// listenForScrapes returns where Prometheus asks; nil: nowhere.
+func (s settings) listenForScrapes(ctx context.Context) (net.Listener, error) {
+	if s.metricsListen == "" {
+		return nil, nil
+	}
+	return listen(ctx, "metrics (--metrics-listen)", s.metricsListen)
+}
+
 // clouds are the AWS services that the control plane asks.
 type clouds struct {
 	ec2 *ec2.Client
 	sts ststoken.Verifier
 }
 
-func connectAWS(ctx context.Context, region string) (clouds, error) {
+func connectAWS(ctx context.Context, region string, figures *metrics.Metrics) (clouds, error) {
 	loaded, err := config.LoadDefaultConfig(ctx, config.WithRegion(region))
 	if err != nil {
 		return clouds{}, fmt.Errorf("read the AWS configuration: %w", err)
@@ -151,7 +174,7 @@ func connectAWS(ctx context.Context, region string) (clouds, error) {
 		host = parsed.Host
 	}
 	return clouds{
-		ec2: ec2.NewFromConfig(loaded),
+		ec2: ec2.NewFromConfig(loaded, func(o *ec2.Options) { o.APIOptions = append(o.APIOptions, figures.Calls) }),
 		sts: ststoken.Verifier{HTTP: httpClient(loaded), Host: host},
 	}, nil
 }

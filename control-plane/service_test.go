@@ -184,6 +184,7 @@ func TestAClusterLivesThroughKilledProcessesAndEndsWithoutATrace(t *testing.T) {
 	r.checkIssuer(admin, described)
 	r.checkAnonymousIsRefused(*described.Endpoint)
 	r.checkSecretsAreEncrypted(admin)
+	r.checkMetrics()
 
 	before := r.pids("blue")
 	if len(before) != 4 {
@@ -343,6 +344,28 @@ func (r *rig) checkSecretsAreEncrypted(admin *kubernetes.Clientset) {
 	if len(stored.Kvs) != 1 || !strings.HasPrefix(string(stored.Kvs[0].Value), "k8s:enc:secretbox:") {
 		r.Errorf("etcd holds %q", stored.Kvs)
 	}
+}
+
+func (r *rig) checkMetrics() {
+	r.Helper()
+	want := []string{
+		`ovenbird_certificate_requests_pending{cluster="blue"} 0`,
+		`ovenbird_token_reviews_total{outcome="refused"}`,
+		`ovenbird_ec2_call_duration_seconds_count{operation="DescribeSubnets",outcome="ok"}`,
+	}
+	r.must(trial.Poll(r.ctx, func() (bool, error) {
+		request, err := http.NewRequestWithContext(r.ctx, http.MethodGet, r.MetricsURL(), nil)
+		if err != nil {
+			return false, err
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return false, err
+		}
+		defer answer.Body.Close()
+		figures, err := io.ReadAll(answer.Body)
+		return !slices.ContainsFunc(want, func(line string) bool { return !strings.Contains(string(figures), line) }), err
+	}))
 }
 
 func (r *rig) checkNothingIsLeft(name string) {

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"path/filepath"
 	"time"
 
+	authentication "k8s.io/api/authentication/v1"
+
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
 	"github.com/ovenbird-dev/ovenbird/control-plane/component"
+	"github.com/ovenbird-dev/ovenbird/control-plane/metrics"
 	"github.com/ovenbird-dev/ovenbird/control-plane/pki"
 )
 
@@ -79,4 +84,27 @@ func ownClusterOnly(review http.Handler) http.Handler {
 		review.ServeHTTP(w, r)
 	})
 	return routes
+}
+
+// counted counts what API servers are told.
+func counted(figures *metrics.Metrics, review http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := &copied{ResponseWriter: w}
+		review.ServeHTTP(answer, r)
+		var told authentication.TokenReview
+		if err := json.Unmarshal(answer.body.Bytes(), &told); err == nil {
+			figures.Reviewed(told.Status.Authenticated)
+		}
+	})
+}
+
+// copied keeps what is written through it; an answer of the webhook is under a kilobyte.
+type copied struct {
+	http.ResponseWriter
+	body bytes.Buffer
+}
+
+func (c *copied) Write(p []byte) (int, error) {
+	c.body.Write(p)
+	return c.ResponseWriter.Write(p)
 }

@@ -136,6 +136,15 @@ func (f Facts) kubeconfig() rootfs.File {
 	return identity.Kubeconfig(f.Cluster)
 }
 
+// bootstrapKubeconfig is kubelet's for the time when its certificate has ended; one that
+// shows tokens has none.
+func (f Facts) bootstrapKubeconfig() rootfs.File {
+	if f.kind() == identity.Token {
+		return rootfs.File{Path: identity.BootstrapPath}
+	}
+	return identity.BootstrapKubeconfig(f.Cluster, f.Instance.Region, f.stsEndpoint())
+}
+
 // Files returns the files of a node with these facts. The keys, the certificate and the
 // pod network come later, from the cluster.
 func (f Facts) Files() (Files, error) {
@@ -156,7 +165,7 @@ func (f Facts) Files() (Files, error) {
 			rootfs.File{Path: trustedPath, Data: f.UserData.TrustedCAs}),
 		Network:    []rootfs.File{network.SecondaryFile(f.Interface)},
 		Resolver:   []rootfs.File{systemd.ResolverFile(spec.Instance.Network)},
-		Kubeconfig: []rootfs.File{f.kubeconfig()},
+		Kubeconfig: []rootfs.File{f.bootstrapKubeconfig(), f.kubeconfig()},
 	}
 	files.Containerd, err = containerd.Files(containerd.Input{
 		PauseImage:  f.Image.PauseImage,

@@ -268,6 +268,9 @@ func (n *node) eks() awscall.Service {
 // on disk or a new one.
 func (n *node) identify(ctx context.Context, tell func(string)) error {
 	n.tokens = &identity.Tokens{Signer: n.signer(), Cluster: n.facts.Cluster.Name, Now: n.Clock.Now}
+	if err := n.Root.Apply(n.facts.bootstrapKubeconfig()); err != nil {
+		return err
+	}
 	if n.facts.kind() == identity.Token {
 		return n.pointKubelet()
 	}

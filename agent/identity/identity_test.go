@@ -232,14 +232,15 @@ func TestAnIdentityIsUsedAgainOnlyByItsOwnNodeAndCluster(t *testing.T) {
 		change func(*identity.Store)
 		want   string // "" when it is used again
 	}{
-		"the same":           {func(*identity.Store) {}, ""},
-		"an endpoint moved":  {func(s *identity.Store) { s.Cluster.Endpoint = "https://10.0.0.11" }, ""},
-		"another name":       {func(s *identity.Store) { s.NodeName = "other" }, "the certificate is for CN=system:node:" + node},
-		"another cluster":    {func(s *identity.Store) { s.Cluster.Name = "other" }, "another cluster"},
-		"another authority":  {func(s *identity.Store) { s.Cluster.CA = newAuthority(t).pem }, "another cluster"},
-		"two hours later":    {func(s *identity.Store) { s.Now = func() time.Time { return time.Now().Add(2 * time.Hour) } }, "the certificate ends"},
-		"forgotten":          {func(s *identity.Store) { _ = s.Forget() }, "no such file"},
-		"the file truncated": {func(s *identity.Store) { truncate(s.Root) }, "does not hold a certificate and a key"},
+		"the same":                 {func(*identity.Store) {}, ""},
+		"an endpoint moved":        {func(s *identity.Store) { s.Cluster.Endpoint = "https://10.0.0.11" }, ""},
+		"another name":             {func(s *identity.Store) { s.NodeName = "other" }, "the certificate is for CN=system:node:" + node},
+		"kubelet's own kubeconfig": {func(s *identity.Store) { rename(s.Root, "default-cluster") }, ""},
+		"another cluster":          {func(s *identity.Store) { s.Cluster.Name = "other" }, "another cluster"},
+		"another authority":        {func(s *identity.Store) { s.Cluster.CA = newAuthority(t).pem }, "another cluster"},
+		"two hours later":          {func(s *identity.Store) { s.Now = func() time.Time { return time.Now().Add(2 * time.Hour) } }, "the certificate ends"},
+		"forgotten":                {func(s *identity.Store) { _ = s.Forget() }, "no such file"},
+		"the file truncated":       {func(s *identity.Store) { truncate(s.Root) }, "does not hold a certificate and a key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newStore(t, ca)
@@ -250,6 +251,18 @@ func TestAnIdentityIsUsedAgainOnlyByItsOwnNodeAndCluster(t *testing.T) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
+	}
+}
+
+// rename has the kubeconfig call its cluster otherwise, as kubelet does when it writes one.
+func rename(root rootfs.Root, name string) {
+	path := root.Join("/var/lib/kubelet/kubeconfig")
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, bytes.ReplaceAll(data, []byte(`"demo"`), []byte(name)), 0o600)
+	}
+	if err != nil {
+		panic(err)
 	}
 }
 
@@ -284,7 +297,12 @@ func TestAKillAtAnyWriteConverges(t *testing.T) {
 }
 
 func TestKubeletLoadsAKubeconfigWithTokens(t *testing.T) {
-	file := identity.TokenKubeconfig(discover.Cluster{Name: "123", Endpoint: "https://host", CA: newAuthority(t).pem}, "us-west-2", "https://sts.us-west-2.amazonaws.com/")
+	cluster := discover.Cluster{Name: "123", Endpoint: "https://host", CA: newAuthority(t).pem}
+	file := identity.TokenKubeconfig(cluster, "us-west-2", "https://sts.us-west-2.amazonaws.com/")
+	bootstrap := identity.BootstrapKubeconfig(cluster, "us-west-2", "https://sts.us-west-2.amazonaws.com/")
+	if bootstrap.Path == file.Path || !bytes.Equal(bootstrap.Data, file.Data) || bootstrap.Mode != 0o600 {
+		t.Errorf("to bootstrap by: %s, mode %o\n%s", bootstrap.Path, bootstrap.Mode, bootstrap.Data)
+	}
 	got, err := clientcmd.Load(file.Data)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ const (
 	userConfigPath = dropInDir + "/40-nodeadm.conf"
 	environment    = "/etc/eks/kubelet/environment"
 	kubeconfigPath = "/var/lib/kubelet/kubeconfig"
+	bootstrapPath  = "/var/lib/kubelet/bootstrap-kubeconfig"
 
 	containerdSocket = "unix:///run/containerd/containerd.sock"
 	// systemd-resolved's /etc/resolv.conf names a stub on loopback, which no pod reaches.

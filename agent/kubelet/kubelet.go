@@ -77,6 +77,9 @@ func flags(in Input) []string {
 	if in.CloudController {
 		flags = append(flags, "--cloud-provider=external")
 	}
+	if !in.Tokens {
+		flags = append(flags, "--bootstrap-kubeconfig="+bootstrapPath)
+	}
 	flags = append(flags,
 		"--config="+configPath,
 		"--hostname-override="+in.NodeName,

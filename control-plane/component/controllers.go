@@ -1,6 +1,10 @@
 package component
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/pki"
+)
 
 func (c Cluster) controllerManager() Component {
 	config := c.file(ControllerManager + ".kubeconfig")
@@ -15,8 +19,8 @@ func (c Cluster) controllerManager() Component {
 		option("controllers", "*,-certificatesigningrequest-approving-controller"),
 		option("cluster-signing-cert-file", c.key("ca.crt")),
 		option("cluster-signing-key-file", c.key("ca.key")),
-		// kubelet renews in time; a terminated instance's certificate should not outlive it by a year.
-		option("cluster-signing-duration", "720h"),
+		// The most that any request gets, whatever its expirationSeconds; kubelet renews in time.
+		option("cluster-signing-duration", pki.NodeLifetime),
 
 		option("allocate-node-cidrs", true),
 		option("cluster-cidr", c.PodCIDR),

@@ -21,7 +21,6 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/access"
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster/addons"
-	"github.com/ovenbird-dev/ovenbird/control-plane/nodes"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 )
 
@@ -328,7 +327,7 @@ func TestAWSAuthNamesWhoHasNoEntry(t *testing.T) {
 		"mapUsers": `[{userarn: "` + adminARN + `", username: root, groups: ["system:masters"]}]`,
 	})
 	p.beside(t, admin, p.configMaps.Run)
-	p.beside(t, admin, nodes.Approver{Instances: p.instances, Entries: p.principals, Log: zaptest.NewLogger(t)}.Run)
+	p.attend(t)
 
 	is := func(arn, name string, groups ...string) {
 		t.Helper()

@@ -50,9 +50,11 @@ type User struct {
 	Groups []string
 }
 
-// Instances finds EC2 instances; *nodes.Instances does.
+// Instances finds EC2 instances, and sees to it that no Node of the holder's name is another
+// instance's; *nodes.Roster does.
 type Instances interface {
 	ByID(ctx context.Context, id string) (nodes.Instance, error)
+	Vacate(ctx context.Context, cluster string, holder nodes.Instance) error
 }
 
 // instanceUser answers for an instance: the session must be named after one that is, by its
@@ -71,6 +73,11 @@ func instanceUser(ctx context.Context, instances Instances, c registry.Cluster, 
 	}
 	if err := instance.CheckRole(p.CanonicalARN); err != nil {
 		return User{}, err
+	}
+	if entry.OfNodes() {
+		if err := instances.Vacate(ctx, c.Name, instance); err != nil {
+			return User{}, err
+		}
 	}
 	user := User{Name: instance.Username(), UID: instance.ID, Groups: []string{nodes.Group}}
 	if entry.Type == registry.TypeEC2Linux {

@@ -46,6 +46,7 @@ type world struct {
 	entries   map[string]registry.AccessEntry
 	instances map[string]nodes.Instance
 	ec2       error
+	occupied  error             // a Node of the name is another instance's
 	configMap map[string]string // aws-auth
 	accessKey string
 }
@@ -92,9 +93,11 @@ func (w world) Entry(_, principal string) (registry.AccessEntry, error) {
 	return mappings.Entry(principal)
 }
 
+func (w world) Vacate(context.Context, string, nodes.Instance) error { return w.occupied }
+
 func newWorld() *world {
 	return &world{
-		cluster: registry.Cluster{Name: "kitchen", VPCID: "vpc-1"},
+		cluster: registry.Cluster{Name: "kitchen", ARN: "arn:aws:eks:us-west-2:111122223333:cluster/kitchen", VPCID: "vpc-1"},
 		entries: map[string]registry.AccessEntry{
 			adminARN: {Type: registry.TypeStandard, Username: adminARN, Policies: []registry.AssociatedPolicy{{ARN: registry.ClusterAdminPolicy}}},
 			nodeRole: {Type: registry.TypeEC2Linux},
@@ -209,6 +212,7 @@ func TestEverybodyElseIsRefusedInTheSameWords(t *testing.T) {
 		{"an instance with another profile", "kitchen", node, instance(func(i *nodes.Instance) { i.ProfileARN = "arn:aws:iam::111122223333:instance-profile/web" })},
 		{"an instance without a profile", "kitchen", node, instance(func(i *nodes.Instance) { i.ProfileARN = "" })},
 		{"an instance without a name", "kitchen", node, instance(func(i *nodes.Instance) { i.PrivateDNSName = "" })},
+		{"a name that another instance's Node has", "kitchen", node, func(w *world) { w.occupied = errors.New("the Node is another's") }},
 		{"trouble with EC2", "kitchen", node, func(w *world) { w.ec2 = errors.New("throttled") }},
 	}
 	for _, tt := range tests {

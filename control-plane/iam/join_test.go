@@ -33,6 +33,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/control-plane/access"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/control-plane/iam/awsauth"
+	"github.com/ovenbird-dev/ovenbird/control-plane/kubetest"
 	"github.com/ovenbird-dev/ovenbird/control-plane/nodes"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry/registrytest"
@@ -41,9 +42,10 @@ import (
 )
 
 const (
-	adminARN  = "arn:aws:iam::111122223333:user/admin"
-	nodeRole  = "arn:aws:iam::111122223333:role/ovenbird-node"
-	firstNode = "ip-10-0-0-1.us-west-2.compute.internal"
+	adminARN   = "arn:aws:iam::111122223333:user/admin"
+	nodeRole   = "arn:aws:iam::111122223333:role/ovenbird-node"
+	clusterARN = "arn:aws:eks:us-west-2:111122223333:cluster/kitchen"
+	firstNode  = "ip-10-0-0-1.us-west-2.compute.internal"
 )
 
 // account is an AWS account: STS that verifies signatures, and EC2 with a few instances.
@@ -117,6 +119,8 @@ type place struct {
 	principals iam.Principals
 	cluster    registry.Cluster
 	instances  *nodes.Instances
+	roster     *nodes.Roster
+	events     *events
 	admin      *rest.Config
 	sts        string
 }
@@ -129,8 +133,10 @@ func open(t *testing.T, flags ...string) *place {
 	p.instances = nodes.NewInstances(p.account, nil)
 	p.configMaps = awsauth.NewClusters(zaptest.NewLogger(t))
 	p.principals = iam.Principals{Registry: p.registry, ConfigMaps: p.configMaps}
+	p.events = &events{}
+	p.roster = nodes.NewRoster(p.instances, p.events, zaptest.NewLogger(t))
 	var err error
-	p.cluster, err = p.registry.Create(t.Context(), registry.Cluster{Name: "kitchen", VPCID: "vpc-1"},
+	p.cluster, err = p.registry.Create(t.Context(), registry.Cluster{Name: "kitchen", ARN: clusterARN, VPCID: "vpc-1"},
 		registry.AccessEntry{PrincipalARN: adminARN, Type: registry.TypeStandard, Policies: []registry.AssociatedPolicy{{ARN: registry.ClusterAdminPolicy}}},
 		registry.AccessEntry{PrincipalARN: nodeRole, Type: registry.TypeEC2Linux})
 	if err != nil {
@@ -139,13 +145,69 @@ func open(t *testing.T, flags ...string) *place {
 	sts := tlsServer(t, p.account)
 	p.sts = strings.TrimPrefix(sts.URL, "https://")
 	verifier := ststoken.Verifier{HTTP: sts.Client(), Host: p.sts}
-	webhook := tlsServer(t, iam.NewWebhook(p.principals, verifier, p.instances, zaptest.NewLogger(t)))
-	p.admin = startAPIServer(t, etcd, webhook, "/clusters/kitchen/tokenreview", flags...)
+	webhook := tlsServer(t, iam.NewWebhook(p.principals, verifier, p.roster, zaptest.NewLogger(t)))
+	p.admin = kubetest.APIServer(t, etcd, webhook, "/clusters/kitchen/tokenreview", flags...)
 	return p
 }
 
+// attend runs the roster and the approver until the test ends, and returns when tokens of
+// nodes are accepted.
+func (p *place) attend(t *testing.T) {
+	t.Helper()
+	p.keepRoster(t)
+	p.approve(t)
+}
+
+func (p *place) keepRoster(t *testing.T) {
+	t.Helper()
+	p.beside(t, kubernetes.NewForConfigOrDie(p.admin), p.roster.Run)
+	eventually(t, 30*time.Second, func(ctx context.Context) error { return p.roster.Vacate(ctx, "kitchen", nodes.Instance{}) })
+}
+
+func (p *place) approve(t *testing.T) {
+	t.Helper()
+	p.beside(t, kubernetes.NewForConfigOrDie(p.admin), nodes.Approver{
+		Instances: p.instances, Entries: p.principals, Ledger: p.registry, Roster: p.roster,
+		Recorder: p.events, Pending: p.events, Log: zaptest.NewLogger(t),
+	}.Run)
+}
+
+// events keeps what was recorded.
+type events struct {
+	mu  sync.Mutex
+	all []nodes.Event
+}
+
+func (e *events) Record(event nodes.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.all = append(e.all, event)
+}
+
+// about returns what was recorded of a certificate request.
+func (e *events) about(request string) (found []nodes.Event) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, event := range e.all {
+		if event.Request == request {
+			found = append(found, event)
+		}
+	}
+	return found
+}
+
+func (e *events) Watch(string, func() int) func() { return func() {} }
+
 // as returns a client that holds only a token, made by arn for the cluster.
 func (p *place) as(t *testing.T, arn, cluster string) kubernetes.Interface {
+	t.Helper()
+	config := rest.AnonymousClientConfig(p.admin)
+	config.BearerToken = p.token(t, arn, cluster)
+	return kubernetes.NewForConfigOrDie(config)
+}
+
+// token returns one that arn has made for the cluster.
+func (p *place) token(t *testing.T, arn, cluster string) string {
 	t.Helper()
 	signer := ststoken.Signer{Region: "us-west-2", Endpoint: "https://" + p.sts + "/",
 		Credentials: credentials.NewStaticCredentialsProvider(strings.ReplaceAll(arn, "/", "|"), "secret", "")}
@@ -153,9 +215,7 @@ func (p *place) as(t *testing.T, arn, cluster string) kubernetes.Interface {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := rest.AnonymousClientConfig(p.admin)
-	config.BearerToken = token
-	return kubernetes.NewForConfigOrDie(config)
+	return token
 }
 
 func nodeARN(n int) string {
@@ -228,20 +288,13 @@ func TestJoiningARealAPIServer(t *testing.T) {
 	node := p.as(t, nodeARN(1), "kitchen")
 	const client, serving = certificates.KubeAPIServerClientKubeletSignerName, certificates.KubeletServingSignerName
 
+	if user, err := p.whoami(t.Context(), node); !apierrors.IsUnauthorized(err) {
+		t.Errorf("while the Nodes are not known: got %+v, %v, want unauthorized", user, err)
+	}
+	p.keepRoster(t)
 	// Filed before the approver starts: it answers what is pending.
 	early := file(t, node, client, firstNode, certificates.UsageClientAuth)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		approver := nodes.Approver{Instances: p.instances, Entries: p.principals, Log: zaptest.NewLogger(t)}
-		ended <- approver.Run(ctx, p.cluster, admin)
-	}()
-	defer func() {
-		stop()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Errorf("the approver ended with %v", err)
-		}
-	}()
+	p.approve(t)
 
 	t.Run("a token is its instance, and no more", func(t *testing.T) {
 		user, err := p.whoami(t.Context(), node)

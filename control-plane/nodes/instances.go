@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -79,7 +80,7 @@ func (s *Instances) ByID(ctx context.Context, id string) (Instance, error) {
 
 // ByName returns the running instances of a VPC that have the private DNS name.
 func (s *Instances) ByName(ctx context.Context, vpcID, privateDNSName string) ([]Instance, error) {
-	found, err := s.lookup(ctx, vpcID+"/"+privateDNSName, &ec2.DescribeInstancesInput{Filters: []types.Filter{
+	found, err := s.lookup(ctx, nameKey(vpcID, privateDNSName), &ec2.DescribeInstancesInput{Filters: []types.Filter{
 		{Name: aws.String("vpc-id"), Values: []string{vpcID}},
 		{Name: aws.String("private-dns-name"), Values: []string{privateDNSName}},
 		{Name: aws.String("instance-state-name"), Values: []string{stateRunning}},
@@ -95,6 +96,36 @@ func (s *Instances) ByName(ctx context.Context, vpcID, privateDNSName string) ([
 		}
 	}
 	return named, nil
+}
+
+// Forget has the next ByName of that name ask EC2 anew.
+func (s *Instances) Forget(vpcID, privateDNSName string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.answers, nameKey(vpcID, privateDNSName))
+}
+
+func nameKey(vpcID, privateDNSName string) string { return vpcID + "/" + privateDNSName }
+
+// batch is how many instances one call asks about; EC2 takes 200 values a filter.
+const batch = 100
+
+// States asks EC2 now, and returns what it knows of the instances, in whatever state, by
+// ID. It asks by filter: one ID that EC2 has forgotten would fail a call that names IDs.
+func (s *Instances) States(ctx context.Context, ids []string) (map[string]Instance, error) {
+	known := map[string]Instance{}
+	for some := range slices.Chunk(ids, batch) {
+		call, cancel := context.WithTimeout(ctx, lookupTimeout)
+		found, err := s.describe(call, &ec2.DescribeInstancesInput{Filters: []types.Filter{{Name: aws.String("instance-id"), Values: some}}})
+		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("look up %d instances: %w", len(some), err)
+		}
+		for _, i := range found {
+			known[i.ID] = i
+		}
+	}
+	return known, nil
 }
 
 func (s *Instances) lookup(ctx context.Context, key string, input *ec2.DescribeInstancesInput) ([]Instance, error) {
@@ -160,7 +191,7 @@ func (s *Instances) describe(ctx context.Context, input *ec2.DescribeInstancesIn
 func fromEC2(i types.Instance) Instance {
 	instance := Instance{
 		ID: aws.ToString(i.InstanceId), VPCID: aws.ToString(i.VpcId), PrivateDNSName: aws.ToString(i.PrivateDnsName),
-		Tags: map[string]string{},
+		PublicDNSName: aws.ToString(i.PublicDnsName), Launched: aws.ToTime(i.LaunchTime), Tags: map[string]string{},
 	}
 	if i.State != nil {
 		instance.State = string(i.State.Name)
@@ -171,8 +202,30 @@ func fromEC2(i types.Instance) Instance {
 	if address, err := netip.ParseAddr(aws.ToString(i.PrivateIpAddress)); err == nil {
 		instance.PrivateIP = address
 	}
+	instance.Addresses = addresses(i)
 	for _, tag := range i.Tags {
 		instance.Tags[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
 	}
 	return instance
+}
+
+// addresses are the instance's own. A VPC CNI gives pods the secondary private addresses of
+// an interface and the addresses of its prefixes, so those are not among them.
+func addresses(i types.Instance) (own []netip.Addr) {
+	texts := []*string{i.PublicIpAddress, i.Ipv6Address}
+	for _, card := range i.NetworkInterfaces {
+		texts = append(texts, card.PrivateIpAddress)
+		if card.Association != nil {
+			texts = append(texts, card.Association.PublicIp)
+		}
+		for _, address := range card.Ipv6Addresses {
+			texts = append(texts, address.Ipv6Address)
+		}
+	}
+	for _, text := range texts {
+		if address, err := netip.ParseAddr(aws.ToString(text)); err == nil && !slices.Contains(own, address) {
+			own = append(own, address)
+		}
+	}
+	return own
 }

@@ -3,6 +3,7 @@ package nodes
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -79,6 +80,34 @@ func TestAnInstanceIsReadAsEC2DescribesIt(t *testing.T) {
 	bare := fromEC2(types.Instance{})
 	if bare.CheckMember(kitchen) == nil || bare.CheckRole(nodeRole) == nil {
 		t.Error("an instance of which EC2 tells nothing passes")
+	}
+}
+
+func TestAnInstanceHasTheAddressesOfAllItsInterfacesButNotThoseOfPods(t *testing.T) {
+	ec2 := &cloud{instances: []types.Instance{inEC2(func(i *types.Instance) {
+		i.PublicIpAddress, i.PublicDnsName = aws.String("192.0.2.1"), aws.String("ec2-192-0-2-1.example")
+		i.NetworkInterfaces = []types.InstanceNetworkInterface{
+			{
+				PrivateIpAddress: aws.String("10.0.1.2"), Association: &types.InstanceNetworkInterfaceAssociation{PublicIp: aws.String("192.0.2.1")},
+				Ipv6Addresses:      []types.InstanceIpv6Address{{Ipv6Address: aws.String("2001:db8::2")}},
+				PrivateIpAddresses: []types.InstancePrivateIpAddress{{PrivateIpAddress: aws.String("10.0.1.2")}, {PrivateIpAddress: aws.String("10.0.1.77")}},
+			},
+			{PrivateIpAddress: aws.String("10.0.2.2")},
+		}
+	})}}
+	got, err := NewInstances(ec2, nil).ByID(t.Context(), nodeID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{
+		"10.0.1.2": true, "10.0.2.2": true, "192.0.2.1": true, "2001:db8::2": true, "10.0.1.77": false, "10.0.1.3": false,
+	} {
+		if got.hasAddress(netip.MustParseAddr(address)) != want {
+			t.Errorf("%s: got %t", address, !want)
+		}
+	}
+	if !got.hasName("ec2-192-0-2-1.example") || got.hasName("") {
+		t.Errorf("names of %+v", got)
 	}
 }
 

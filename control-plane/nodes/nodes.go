@@ -1,16 +1,21 @@
 // Package nodes decides which EC2 instance may be which node of a cluster. It holds the
-// checks that the token webhook and the certificate approver share, and the approver
-// itself: the only part that approves a node's certificate.
+// checks that the token webhook and the certificate approver share, the approver itself,
+// the only part that approves a node's certificate, and the roster, which removes the Nodes
+// of instances that are gone.
 //
-// It promises that no certificate is approved while a check could not be made: trouble
-// with EC2 or etcd delays an answer and never becomes a yes. It signs nothing; Kubernetes'
-// own signer does, with the cluster's key.
+// It promises that no certificate is approved and no Node removed while a check could not
+// be made: trouble with EC2 or etcd delays an answer and never becomes a yes. It signs
+// nothing; Kubernetes' own signer does, with the cluster's key.
 package nodes
 
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 )
@@ -23,7 +28,8 @@ const (
 	// BootstrapGroup is what nodes are in as well where a cluster still names them in aws-auth.
 	BootstrapGroup = "system:bootstrappers"
 
-	stateRunning = "running"
+	stateRunning    = "running"
+	stateTerminated = "terminated"
 )
 
 // Instance is what the checks need to know of an EC2 instance.
@@ -33,7 +39,10 @@ type Instance struct {
 	VPCID          string
 	PrivateDNSName string
 	PrivateIP      netip.Addr
-	ProfileARN     string // of its instance profile; empty: none
+	Addresses      []netip.Addr // of all its interfaces, IPv6 and public ones too
+	PublicDNSName  string       // empty: none
+	ProfileARN     string       // of its instance profile; empty: none
+	Launched       time.Time    // when it was last started
 	Tags           map[string]string
 }
 
@@ -66,10 +75,37 @@ func (i Instance) CheckMember(c registry.Cluster) error {
 		return fmt.Errorf("instance %s lacks the tag %s with the value owned or shared, or %s with the value %s", i.ID, tag, clusterTag, c.Name)
 	case i.PrivateDNSName == "":
 		return fmt.Errorf("instance %s has no private DNS name", i.ID)
-	case !i.PrivateIP.IsValid():
+	case !i.PrivateIP.IsValid() && len(i.Addresses) == 0:
 		return fmt.Errorf("instance %s has no private address", i.ID)
 	}
+	return i.checkAccount(c)
+}
+
+// checkAccount demands a profile of the cluster's own account, in its partition.
+func (i Instance) checkAccount(c registry.Cluster) error {
+	own, err := arn.Parse(c.ARN)
+	if err != nil {
+		return fmt.Errorf("read the ARN of cluster %s: %w", c.Name, err)
+	}
+	profile, err := arn.Parse(i.ProfileARN)
+	if err != nil {
+		return fmt.Errorf("instance %s has no instance profile", i.ID)
+	}
+	if profile.Partition != own.Partition || profile.AccountID != own.AccountID {
+		return fmt.Errorf("instance %s has the profile %s, which is not of the cluster's account %s in %s", i.ID, i.ProfileARN, own.AccountID, own.Partition)
+	}
 	return nil
+}
+
+// hasAddress tells whether traffic to the address reaches the instance.
+func (i Instance) hasAddress(address netip.Addr) bool {
+	return address.IsValid() && (address == i.PrivateIP || slices.Contains(i.Addresses, address))
+}
+
+// hasName tells whether the name is the instance's in DNS, or the first label of its private one.
+func (i Instance) hasName(name string) bool {
+	label, _, _ := strings.Cut(i.PrivateDNSName, ".")
+	return name != "" && (name == i.PrivateDNSName || name == label || name == i.PublicDNSName)
 }
 
 // CheckRole says why the instance's own credentials cannot be of that role, or nil.

@@ -3,12 +3,16 @@ package nodes
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
+	"math/big"
 	"net"
 	"net/netip"
 	"net/url"
@@ -27,7 +31,7 @@ const (
 	nodeRole = "arn:aws:iam::111122223333:role/ovenbird-node"
 )
 
-var kitchen = registry.Cluster{Name: "kitchen", VPCID: "vpc-1"}
+var kitchen = registry.Cluster{Name: "kitchen", ARN: "arn:aws:eks:us-west-2:111122223333:cluster/kitchen", VPCID: "vpc-1"}
 
 // instance returns a running member of the cluster, changed.
 func instance(change ...func(*Instance)) Instance {
@@ -53,6 +57,11 @@ func encode(t *testing.T, request *x509.CertificateRequest) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return encodeWith(t, request, key)
+}
+
+func encodeWith(t *testing.T, request *x509.CertificateRequest, key any) []byte {
+	t.Helper()
 	der, err := x509.CreateCertificateRequest(rand.Reader, request, key)
 	if err != nil {
 		t.Fatal(err)
@@ -99,17 +108,92 @@ func TestANodeGetsCertificatesInItsOwnName(t *testing.T) {
 	renewal := clientSpec(t)
 	renewal.UID = ""
 	for name, spec := range map[string]certificates.CertificateSigningRequestSpec{
-		"client, by token":                   clientSpec(t),
-		"client, by certificate":             renewal,
-		"client, with key encipherment":      withEncipherment,
-		"serving":                            servingSpec(t),
-		"serving, for its address alone":     servingSpec(t, func(r *x509.CertificateRequest) { r.DNSNames = nil }),
-		"serving, for its name alone":        servingSpec(t, func(r *x509.CertificateRequest) { r.IPAddresses = nil }),
+		"client, by token":               clientSpec(t),
+		"client, by certificate":         renewal,
+		"client, with key encipherment":  withEncipherment,
+		"serving":                        servingSpec(t),
+		"serving, for its address alone": servingSpec(t, func(r *x509.CertificateRequest) { r.DNSNames = nil }),
+		"serving, for its name alone":    servingSpec(t, func(r *x509.CertificateRequest) { r.IPAddresses = nil }),
+		"serving, for its public name and address": servingSpec(t, func(r *x509.CertificateRequest) {
+			r.DNSNames, r.IPAddresses = append(r.DNSNames, "ec2-192-0-2-1.example"), append(r.IPAddresses, net.IPv4(192, 0, 2, 1))
+		}),
+		"serving, for a second interface":    servingSpec(t, func(r *x509.CertificateRequest) { r.IPAddresses = []net.IP{net.IPv4(10, 0, 2, 2)} }),
+		"serving, for its IPv6 address":      servingSpec(t, func(r *x509.CertificateRequest) { r.IPAddresses = []net.IP{net.ParseIP("2001:db8::2")} }),
 		"serving, for its address as mapped": servingSpec(t, func(r *x509.CertificateRequest) { r.IPAddresses = []net.IP{net.ParseIP("::ffff:10.0.1.2")} }),
 	} {
-		if err := judge(spec, true, instance()); err != nil {
+		if err := judge(spec, true, instance(everyAddress)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// everyAddress gives an instance what it may have besides its private name and address.
+func everyAddress(i *Instance) {
+	i.PublicDNSName = "ec2-192-0-2-1.example"
+	i.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.0.2.2"), netip.MustParseAddr("2001:db8::2")}
+}
+
+func TestAnIPv6OnlyInstanceIsANode(t *testing.T) {
+	i := instance(func(i *Instance) {
+		i.PrivateIP, i.Addresses = netip.Addr{}, []netip.Addr{netip.MustParseAddr("2001:db8::2")}
+	})
+	if err := judge(clientSpec(t), true, i); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAKeyMustBeOfAKindThatNodesHave(t *testing.T) {
+	t.Setenv("GODEBUG", "rsa1024min=0") // or no weak key can be made
+	ec := func(curve elliptic.Curve) any {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	withRSA := func(bits int) *rsa.PrivateKey {
+		key, err := rsa.GenerateKey(rand.Reader, bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		key  any
+		want string // "" when it is good
+	}{
+		"ECDSA P-256":     {ec(elliptic.P256()), ""},
+		"ECDSA P-384":     {ec(elliptic.P384()), ""},
+		"ECDSA P-224":     {ec(elliptic.P224()), "P-224"},
+		"ECDSA P-521":     {ec(elliptic.P521()), "P-521"},
+		"RSA 2048":        {withRSA(2048), ""},
+		"RSA 1024":        {withRSA(1024), "1024 bits"},
+		"RSA 512":         {withRSA(512), "512 bits"},
+		"Ed25519":         {ed, "Ed25519"},
+		"RSA of 8 KiB":    {nil, "8192 bits"},
+		"a tiny exponent": {nil, "the exponent 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var err error
+			switch name {
+			case "RSA of 8 KiB": // which would take seconds to make
+				err = checkKey(&x509.CertificateRequest{PublicKey: &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 8191), E: rsaExponent}})
+			case "a tiny exponent": // which crypto/rsa makes no more
+				err = checkKey(&x509.CertificateRequest{PublicKey: &rsa.PublicKey{N: withRSA(2048).N, E: 3}})
+			default:
+				spec := clientSpec(t)
+				spec.Request = encodeWith(t, template(), tt.key)
+				err = judge(spec, true, instance())
+			}
+			var refusal Refusal
+			if tt.want == "" && err != nil || tt.want != "" && (!errors.As(err, &refusal) || refusal.Class != ClassKey || !strings.Contains(refusal.Reason, tt.want)) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
 	}
 }
 
@@ -166,8 +250,28 @@ func TestARequestThatIsNotExactlyANodesIsDenied(t *testing.T) {
 		{"client, with cert sign", edit(client(), func(s spec) { s.Usages = append(s.Usages, certificates.UsageCertSign) }), "usages"},
 		{"serving, without names", serving(func(r csr) { r.DNSNames, r.IPAddresses = nil, nil }), "needs a DNS name"},
 		{"serving, for client auth", edit(serving(func(csr) {}), func(s spec) { s.Usages = append(s.Usages, certificates.UsageClientAuth) }), "usages"},
-		{"serving, with an e-mail address", serving(func(r csr) { r.EmailAddresses = []string{"a@b"} }), "e-mail"},
-		{"serving, with a URI", serving(func(r csr) { r.URIs = []*url.URL{{Scheme: "spiffe", Host: "x"}} }), "URIs"},
+		{"serving, with an e-mail address", serving(func(r csr) { r.EmailAddresses = []string{"a@b"} }), "neither a DNS name nor an address"},
+		{"serving, with a URI", serving(func(r csr) { r.URIs = []*url.URL{{Scheme: "spiffe", Host: "x"}} }), "neither a DNS name nor an address"},
+		{"serving, with a name of an unknown kind", serving(func(r csr) {
+			r.ExtraExtensions = []pkix.Extension{{Id: subjectAltName, Value: []byte{0x30, 0x0d, 0x82, 0x01, 'a', 0xa0, 0x08, 0x06, 0x01, 0x2a, 0xa0, 0x03, 0x0c, 0x01, 'b'}}}
+		}), "neither a DNS name nor an address"},
+		{"client, with names of an unknown kind", client(func(r csr) {
+			r.ExtraExtensions = []pkix.Extension{{Id: subjectAltName, Value: []byte{0x30, 0x02, 0x88, 0x00}}}
+		}), "neither a DNS name nor an address"},
+		{"client, with an empty list of names", client(func(r csr) {
+			r.ExtraExtensions = []pkix.Extension{{Id: subjectAltName, Value: []byte{0x30, 0x00}}}
+		}), "names no hosts"},
+		{"client, as an authority", client(func(r csr) {
+			r.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Value: []byte{0x30, 0x03, 0x01, 0x01, 0xff}}}
+		}), "the extension 2.5.29.19"},
+		{"serving, as an authority", serving(func(r csr) {
+			r.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Value: []byte{0x30, 0x03, 0x01, 0x01, 0xff}}}
+		}), "extensions besides names"},
+		{"serving, for a public address that it has not", serving(func(r csr) { r.IPAddresses = append(r.IPAddresses, net.IPv4(192, 0, 2, 1)) }), "192.0.2.1 is not that of instance"},
+		{"serving, for a public name that it has not", serving(func(r csr) { r.DNSNames = append(r.DNSNames, "ec2-192-0-2-1.example") }), "is not that of instance"},
+		{"serving, for an empty name", serving(func(r csr) {
+			r.ExtraExtensions = []pkix.Extension{{Id: subjectAltName, Value: []byte{0x30, 0x02, 0x82, 0x00}}}
+		}), ""},
 		{"serving, for another name", serving(func(r csr) { r.DNSNames = append(r.DNSNames, "kubernetes.default") }), `"kubernetes.default" is not that of instance`},
 		{"serving, for a wildcard", serving(func(r csr) { r.DNSNames = []string{"*.us-west-2.compute.internal"} }), "is not that of instance"},
 		{"serving, for another address", serving(func(r csr) { r.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 10)} }), "10.0.0.10 is not that of instance"},
@@ -177,7 +281,7 @@ func TestARequestThatIsNotExactlyANodesIsDenied(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if err := judge(tt.spec, true, instance()); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if err := judge(tt.spec, true, instance()); !errors.As(err, new(Refusal)) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want a denial with %q", err, tt.want)
 			}
 		})
@@ -202,10 +306,13 @@ func TestOnlyTheClustersOwnInstanceAnswersForAName(t *testing.T) {
 		{"another cluster in the tag without a slash", with(func(i *Instance) { i.Tags = map[string]string{"ovenbird.dev-cluster": "pantry"} }), true, "lacks the tag"},
 		{"a tag of another value", with(func(i *Instance) { i.Tags["kubernetes.io/cluster/kitchen"] = "no" }), true, "lacks the tag"},
 		{"no address", with(func(i *Instance) { i.PrivateIP = netip.Addr{} }), true, "no private address"},
+		{"a profile of another account", with(func(i *Instance) { i.ProfileARN = "arn:aws:iam::444455556666:instance-profile/ovenbird-node" }), true, "not of the cluster's account"},
+		{"a profile of another partition", with(func(i *Instance) { i.ProfileARN = "arn:aws-cn:iam::111122223333:instance-profile/ovenbird-node" }), true, "not of the cluster's account"},
+		{"no profile", with(func(i *Instance) { i.ProfileARN = "" }), true, "no instance profile"},
 		{"a role that is not admitted", with(func(*Instance) {}), false, "no access entry"},
 	}
 	for _, tt := range tests {
-		if err := judge(clientSpec(t), tt.admitted, tt.holders...); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if err := judge(clientSpec(t), tt.admitted, tt.holders...); !errors.As(err, new(Refusal)) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want a denial with %q", tt.name, err, tt.want)
 		}
 	}

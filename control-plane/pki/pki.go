@@ -59,6 +59,10 @@ type Leaf struct {
 	Lifetime      time.Duration
 }
 
+// NodeLifetime is how long a node's certificate holds, which the cluster signs: as long as a
+// stolen one is of use, and as the nodes of a cluster can do without its control plane.
+const NodeLifetime = 24 * time.Hour
+
 // Authority signs leaves.
 type Authority struct {
 	Certificate *x509.Certificate

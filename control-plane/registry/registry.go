@@ -216,7 +216,7 @@ func (r *Registry) Change(ctx context.Context, name string, change func(*Cluster
 	}
 }
 
-// Delete forgets c, its access entries, updates and port, if c is still what was read:
+// Delete forgets c, its access entries, updates, nodes' certificates and port, if c is still what was read:
 // otherwise ErrConflict or ErrNotFound. Call it when nothing of the cluster is left.
 func (r *Registry) Delete(ctx context.Context, c Cluster) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -229,6 +229,7 @@ func (r *Registry) Delete(ctx context.Context, c Cluster) error {
 			clientv3.OpDelete(portKey(c.Port)),
 			clientv3.OpDelete(entriesPrefix+c.Name+"/", clientv3.WithPrefix()),
 			clientv3.OpDelete(updatesPrefix+c.Name+"/", clientv3.WithPrefix()),
+			clientv3.OpDelete(certificatesPrefix+c.Name+"/", clientv3.WithPrefix()),
 		).
 		Else(clientv3.OpGet(key, clientv3.WithKeysOnly())).
 		Commit()

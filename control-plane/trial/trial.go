@@ -48,8 +48,9 @@ type Site struct {
 	Address    netip.Addr
 	EKS        *eks.Client
 
-	listen string
-	ec2    *httptest.Server
+	listen  string
+	metrics string
+	ec2     *httptest.Server
 }
 
 // NewSite prepares dir. Close ends the stand-in for EC2; ending services is the caller's.
@@ -81,6 +82,9 @@ func NewSite(binary, components, dir string) (*Site, error) {
 	if s.listen, err = freePort(s.Address); err != nil {
 		return nil, err
 	}
+	if s.metrics, err = freePort(s.Address); err != nil {
+		return nil, err
+	}
 	ca, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
 	if err != nil {
 		return nil, fmt.Errorf("read authority: %w", err)
@@ -95,6 +99,9 @@ func NewSite(binary, components, dir string) (*Site, error) {
 	s.ec2 = httptest.NewServer(http.HandlerFunc(answerEC2))
 	return s, nil
 }
+
+// MetricsURL is where a running service tells its figures.
+func (s *Site) MetricsURL() string { return "http://" + s.metrics + "/metrics" }
 
 // Close ends the stand-in for EC2.
 func (s *Site) Close() { s.ec2.Close() }
@@ -120,7 +127,7 @@ type Service struct {
 
 // Serve starts the service and returns when it says that it is ready. Its log goes to log.
 func (s *Site) Serve(ctx context.Context, log io.Writer) (*Service, error) {
-	cmd := s.Command(context.WithoutCancel(ctx), append([]string{"serve", "--listen", s.listen, "--advertise-address", s.Address.String(),
+	cmd := s.Command(context.WithoutCancel(ctx), append([]string{"serve", "--listen", s.listen, "--metrics-listen", s.metrics, "--advertise-address", s.Address.String(),
 		"--tls-cert", filepath.Join(s.Dir, "eks.pem"), "--tls-key", filepath.Join(s.Dir, "eks.pem"),
 		"--region", region, "--account-id", accountID, "--state-dir", s.StateDir(),
 		"--components", s.Components, "--credentials", filepath.Join(s.Dir, "credentials.json"),

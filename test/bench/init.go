@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -26,24 +24,6 @@ import (
 const peerVariable = "PEER"
 
 const benchNode = "ip-10-0-1-5.us-west-2.compute.internal"
-
-// stage is the testing.TB of stand-ins outside of a test: what they start ends with it.
-type stage struct {
-	testing.TB
-	ends []func()
-}
-
-func (*stage) Helper()            {}
-func (s *stage) Cleanup(f func()) { s.ends = append(s.ends, f) }
-func (*stage) Fatal(args ...any)  { panic(fmt.Sprint(args...)) }
-
-func (*stage) Logf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
-
-func (s *stage) close() {
-	for _, end := range slices.Backward(s.ends) {
-		end()
-	}
-}
 
 // instance is an EC2 instance as far as a node agent can tell: metadata, AWS's APIs, an API
 // server, and a systemd whose units start at once.
@@ -77,7 +57,7 @@ func measureInit(ctx context.Context) (entries []Entry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var stand stage
+	stand := stage{ctx: ctx}
 	defer stand.close()
 	i, err := newInstance(dir, &stand)
 	if err != nil {

@@ -1,7 +1,7 @@
 // Command bench measures what Ovenbird claims: a table on standard output, and the same
 // figures in .ovenbird/bench.json. It needs root, the components and the baked image.
 //
-//	go run ./test/bench [bake] [upload] [create] [init] [boot]     default: all, and only then the file
+//	go run ./test/bench [bake] [upload] [create] [control-plane] [init] [boot]     default: all, and only then the file
 //
 // PEER=/path/to/nodeadm holds the agent's init against that program, stripped as ours is.
 package main
@@ -35,6 +35,7 @@ var measures = []struct {
 	{"bake", measureBake},
 	{"upload", measureUpload},
 	{"create", measureCreate},
+	{"control-plane", measureControlPlane},
 	{"init", measureInit},
 	{"boot", measureBoot},
 }
