@@ -50,108 +50,135 @@ func serve(ctx context.Context, s settings, log *zap.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, only.release()) }()
+	o, err := open(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.close()) }()
+	return o.run(ctx)
+}
 
-	// Everything that can be wrong with the flags comes to light before anything starts.
-	api, err := listen(ctx, "the EKS API (--listen)", s.listen)
-	if err != nil {
-		return err
-	}
-	defer api.Close()
-	versions, err := s.versions()
-	if err != nil {
-		return err
-	}
-	release, err := s.catalog.Newest(versions[len(versions)-1])
-	if err != nil {
-		return err
-	}
-	front, err := openFront(s, log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, front.audit.Close()) }()
-	hook, err := openWebhook(s.stateDir)
-	if err != nil {
-		return err
-	}
-	reviews, err := listen(ctx, "the token webhook", hook.address)
-	if err != nil {
-		return err
-	}
-	defer reviews.Close()
-	scrapes, err := s.listenForScrapes(ctx)
-	if err != nil {
-		return err
-	}
-	figures := metrics.New()
-	clouds, err := connectAWS(ctx, s.region, figures)
-	if err != nil {
-		return err
-	}
-	store, err := openStore(ctx, s.stateDir, release, log)
-	if err != nil {
-		return err
-	}
-	defer store.detach()
+// service is what stands before anything answers.
+type service struct {
+	settings
+	log      *zap.Logger
+	versions []string // Kubernetes minors, oldest first
+	figures  *metrics.Metrics
+	front    *front
+	hook     *webhook
+	clouds   clouds
+	store    *store
 
-	clusters := registry.New(store.client)
-	instances := nodes.NewInstances(clouds.ec2, nil)
-	configMaps := awsauth.NewClusters(log.Named("iam"))
+	api, reviews, scrapes net.Listener // scrapes is nil if nobody is to ask for metrics
+}
+
+// open finds whatever is wrong with the settings before it starts the registry.
+func open(ctx context.Context, s settings, log *zap.Logger) (_ *service, err error) {
+	o := &service{settings: s, log: log, figures: metrics.New()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, o.close())
+		}
+	}()
+	if o.api, err = listen(ctx, "the EKS API (--listen)", s.listen); err != nil {
+		return nil, err
+	}
+	if o.versions, err = s.versions(); err != nil {
+		return nil, err
+	}
+	release, err := s.catalog.Newest(o.versions[len(o.versions)-1])
+	if err != nil {
+		return nil, err
+	}
+	if o.front, err = openFront(s, log); err != nil {
+		return nil, err
+	}
+	if o.hook, err = openWebhook(s.stateDir); err != nil {
+		return nil, err
+	}
+	if o.reviews, err = listen(ctx, "the token webhook", o.hook.address); err != nil {
+		return nil, err
+	}
+	if s.metricsListen != "" {
+		if o.scrapes, err = listen(ctx, "metrics (--metrics-listen)", s.metricsListen); err != nil {
+			return nil, err
+		}
+	}
+	if o.clouds, err = connectAWS(ctx, s.region, o.figures); err != nil {
+		return nil, err
+	}
+	o.store, err = openStore(ctx, s.stateDir, release, log)
+	return o, err
+}
+
+// close gives up what is open. The registry and the clusters go on running.
+func (o *service) close() error {
+	for _, listener := range []net.Listener{o.api, o.reviews, o.scrapes} {
+		if listener != nil {
+			_ = listener.Close() // it may have ended with its server
+		}
+	}
+	if o.store != nil {
+		o.store.detach()
+	}
+	if o.front != nil {
+		return o.front.audit.Close()
+	}
+	return nil
+}
+
+// run answers and looks after the clusters until ctx ends.
+func (o *service) run(ctx context.Context) error {
+	clusters := registry.New(o.store.client)
+	instances := nodes.NewInstances(o.clouds.ec2, nil)
+	configMaps := awsauth.NewClusters(o.log.Named("iam"))
 	principals := iam.Principals{Registry: clusters, ConfigMaps: configMaps}
-	record := nodeRecord{figures, front.audit}
-	roster := nodes.NewRoster(instances, record, log.Named("nodes"))
-	handler, err := front.api(clusters, clouds, versions, log)
+	record := nodeRecord{o.figures, o.front.audit}
+	roster := nodes.NewRoster(instances, record, o.log.Named("nodes"))
+	handler, err := o.front.api(clusters, o.clouds, o.versions, o.log)
 	if err != nil {
 		return err
 	}
 	reconciler := cluster.New(cluster.Options{
-		Site:     hook.site(s.stateDir, s.address, s.publicHost, s.catalog),
-		Registry: clusters, Timing: supervise.Production(), Log: log, Now: time.Now,
-		OnActive: attend(log, []attendant{
+		Site:     o.hook.site(o.stateDir, o.address, o.publicHost, o.catalog),
+		Registry: clusters, Timing: supervise.Production(), Log: o.log, Now: time.Now,
+		OnActive: attend(o.log, []attendant{
 			{"approver of node certificates", nodes.Approver{
 				Instances: instances, Entries: principals, Ledger: clusters, Roster: roster,
-				Recorder: record, Pending: figures.Pending(), Log: log.Named("nodes"),
+				Recorder: record, Pending: o.figures.Pending(), Log: o.log.Named("nodes"),
 			}},
 			{"roster of nodes", roster},
-			{"bindings of access policies", access.Bindings{Entries: clusters, Log: log.Named("access")}},
+			{"bindings of access policies", access.Bindings{Entries: clusters, Log: o.log.Named("access")}},
 			{"reader of aws-auth", configMaps},
 		}),
 	})
-	review := ownClusterOnly(counted(figures, iam.NewWebhook(principals, reviewTokens(clouds.sts), roster, log.Named("iam"))))
+	public := withIssuers(handler, clusters, o.stateDir, o.log.Named("oidc"))
+	review := ownClusterOnly(counted(o.figures, iam.NewWebhook(principals, reviewTokens(o.clouds.sts), roster, o.log.Named("iam"))))
 
 	group, ctx := errgroup.WithContext(ctx)
-	public := withIssuers(handler, clusters, s.stateDir, log.Named("oidc"))
-	group.Go(func() error { return serveHTTP(ctx, api, front.tls(), public, log) })
-	group.Go(func() error { return serveHTTP(ctx, reviews, hook.tls(), review, log) })
-	if scrapes != nil {
-		group.Go(func() error { return serveHTTP(ctx, scrapes, nil, figures.Handler(), log) })
+	group.Go(func() error { return serveHTTP(ctx, o.api, o.front.tls(), public, o.log) })
+	group.Go(func() error { return serveHTTP(ctx, o.reviews, o.hook.tls(), review, o.log) })
+	if o.scrapes != nil {
+		group.Go(func() error { return serveHTTP(ctx, o.scrapes, nil, o.figures.Handler(), o.log) })
 	}
 	group.Go(func() error { reconciler.Run(ctx); return nil })
-	group.Go(func() error { return renewKeys(ctx, log, store.keep, hook.renewKeys, front.renewKeys) })
-	if s.backups != nil {
+	group.Go(func() error { return renewKeys(ctx, o.log, o.store.keep, o.hook.renewKeys, o.front.renewKeys) })
+	if o.backups != nil {
 		group.Go(func() error {
 			backup.Run(ctx, backup.Options{
-				StateDir: s.stateDir, Registry: clusters, Place: s.backups.place, Key: s.backups.key, Keep: s.backups.keep,
-				Verify: verifyElsewhere, Log: log.Named("backup"), Now: time.Now,
-			}, s.backups.interval)
+				StateDir: o.stateDir, Registry: clusters, Place: o.backups.place, Key: o.backups.key, Keep: o.backups.keep,
+				Verify: verifyElsewhere, Log: o.log.Named("backup"), Now: time.Now,
+			}, o.backups.interval)
 			return nil
 		})
 	}
-	log.Info("ready", zap.String("eks_api", front.url()), zap.String("ca_file", front.authorityFile()), zap.Strings("kubernetes", versions), zap.String("state", s.stateDir))
+	o.log.Info("ready", zap.String("eks_api", o.front.url()), zap.String("ca_file", o.front.authorityFile()), zap.Strings("kubernetes", o.versions), zap.String("state", o.stateDir))
 	// Without systemd these do nothing.
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	<-ctx.Done()
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
-	log.Info("stopping")
+	o.log.Info("stopping")
 	return group.Wait()
-}
-
-// listenForScrapes returns where Prometheus asks; nil: nowhere.
-func (s settings) listenForScrapes(ctx context.Context) (net.Listener, error) {
-	if s.metricsListen == "" {
-		return nil, nil
-	}
-	return listen(ctx, "metrics (--metrics-listen)", s.metricsListen)
 }
 
 // clouds are the AWS services that the control plane asks.
