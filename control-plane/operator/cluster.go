@@ -46,7 +46,7 @@ func createCommand() *cobra.Command {
 	f.StringSliceVar(&flags.securityGroups, "security-groups", nil, "IDs of security groups to record with the cluster")
 	f.StringToStringVar(&flags.tags, "tag", nil, "tag of the cluster, KEY=VALUE")
 	f.StringVar(&flags.roleARN, "role-arn", "", "IAM role to record as the cluster's; nothing assumes it yet (default: ovenbird-cluster in the caller's account)")
-	flags.wait.add(cmd, "ACTIVE")
+	flags.wait.add(cmd, "the cluster is ACTIVE")
 	_ = cmd.MarkFlagRequired("subnets") // fails only for a flag that is not there
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -82,9 +82,7 @@ func create(ctx context.Context, name string, flags createFlags, progress *progr
 	if flags.serviceCIDR != "" {
 		input.KubernetesNetworkConfig = &types.KubernetesNetworkConfigRequest{ServiceIpv4Cidr: aws.String(flags.serviceCIDR)}
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := client.CreateCluster(call, input)
+	out, err := call(ctx, client.CreateCluster, input)
 	if err != nil {
 		return nil, apiError("create cluster "+name, err)
 	}
@@ -96,9 +94,7 @@ func create(ctx context.Context, name string, flags createFlags, progress *progr
 
 // defaultRole names a role of the caller's own account.
 func defaultRole(ctx context.Context, loaded aws.Config) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	caller, err := sts.NewFromConfig(loaded).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	caller, err := call(ctx, sts.NewFromConfig(loaded).GetCallerIdentity, &sts.GetCallerIdentityInput{})
 	if err != nil {
 		return "", apiError("ask STS for the account, for want of --role-arn", err)
 	}
@@ -134,25 +130,20 @@ func list(ctx context.Context) ([]*types.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	names, err := allOf(ctx, eks.NewListClustersPaginator(client, &eks.ListClustersInput{}), func(page *eks.ListClustersOutput) []string { return page.Clusters })
+	if err != nil {
+		return nil, apiError("list clusters", err)
+	}
 	var clusters []*types.Cluster
-	pages := eks.NewListClustersPaginator(client, &eks.ListClustersInput{})
-	for pages.HasMorePages() {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		page, err := pages.NextPage(call)
-		cancel()
+	for _, name := range names {
+		c, err := describe(ctx, client, name)
+		if isNotFound(err) { // deleted meanwhile
+			continue
+		}
 		if err != nil {
-			return nil, apiError("list clusters", err)
+			return nil, apiError("describe cluster "+name, err)
 		}
-		for _, name := range page.Clusters {
-			c, err := describe(ctx, client, name)
-			if isNotFound(err) { // deleted meanwhile
-				continue
-			}
-			if err != nil {
-				return nil, apiError("describe cluster "+name, err)
-			}
-			clusters = append(clusters, c)
-		}
+		clusters = append(clusters, c)
 	}
 	return clusters, nil
 }
@@ -205,18 +196,18 @@ func deleteCommand() *cobra.Command {
 		Use: "delete NAME", Short: "Delete a cluster with everything in it",
 		Example: "  ovenbird cluster delete demo --wait", Args: oneCluster,
 	}
-	flags.add(cmd, "gone")
+	flags.add(cmd, "the cluster is gone")
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := remove(cmd.Context(), args[0], flags, newProgress(cmd.ErrOrStderr()))
 		if err != nil {
 			return err
 		}
-		table := clusterTable(c)
+		shown := clusterTable(c)
 		if flags.wait {
-			table = func(w io.Writer) error { _, err := fmt.Fprintf(w, "cluster %s is gone\n", args[0]); return err }
+			shown = func(w io.Writer) error { _, err := fmt.Fprintf(w, "cluster %s is gone\n", args[0]); return err }
 		}
-		return output.Print(cmd.OutOrStdout(), view(c), table)
+		return output.Print(cmd.OutOrStdout(), view(c), shown)
 	}
 	return cmd
 }
@@ -229,9 +220,7 @@ func remove(ctx context.Context, name string, flags waitFlags, progress *progres
 	if err := requireEndpoint(client); err != nil {
 		return nil, err
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := client.DeleteCluster(call, &eks.DeleteClusterInput{Name: aws.String(name)})
+	out, err := call(ctx, client.DeleteCluster, &eks.DeleteClusterInput{Name: aws.String(name)})
 	if err != nil {
 		return nil, apiError("delete cluster "+name, err)
 	}

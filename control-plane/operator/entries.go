@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eks"
@@ -33,14 +32,11 @@ type entryView struct {
 }
 
 func entryTable(entries ...entryView) func(io.Writer) error {
-	return func(w io.Writer) error {
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "PRINCIPAL\tTYPE\tUSERNAME\tGROUPS")
-		for _, e := range entries {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", e.PrincipalARN, e.Type, e.Username, orDash(strings.Join(e.KubernetesGroups, ",")))
-		}
-		return table.Flush()
+	rows := [][]string{{"PRINCIPAL", "TYPE", "USERNAME", "GROUPS"}}
+	for _, e := range entries {
+		rows = append(rows, []string{e.PrincipalARN, e.Type, e.Username, strings.Join(e.KubernetesGroups, ",")})
 	}
+	return table(rows...)
 }
 
 func viewEntry(e *types.AccessEntry) entryView {
@@ -91,9 +87,7 @@ func createEntry(ctx context.Context, client *eks.Client, cluster string, flags 
 	if flags.username != "" {
 		input.Username = aws.String(flags.username)
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := client.CreateAccessEntry(call, input)
+	out, err := call(ctx, client.CreateAccessEntry, input)
 	var taken *types.ResourceInUseException
 	if flags.ifMissing && errors.As(err, &taken) {
 		entry, err := describeEntry(ctx, client, cluster, flags.principal)
@@ -109,9 +103,7 @@ func createEntry(ctx context.Context, client *eks.Client, cluster string, flags 
 }
 
 func describeEntry(ctx context.Context, client *eks.Client, cluster, principal string) (*types.AccessEntry, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := client.DescribeAccessEntry(ctx, &eks.DescribeAccessEntryInput{ClusterName: aws.String(cluster), PrincipalArn: aws.String(principal)})
+	out, err := call(ctx, client.DescribeAccessEntry, &eks.DescribeAccessEntryInput{ClusterName: aws.String(cluster), PrincipalArn: aws.String(principal)})
 	if err != nil {
 		return nil, apiError("describe access entry of "+principal+" in cluster "+cluster, err)
 	}
@@ -139,22 +131,18 @@ func listEntries(ctx context.Context, cluster string) ([]entryView, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := []entryView{}
 	pages := eks.NewListAccessEntriesPaginator(client, &eks.ListAccessEntriesInput{ClusterName: aws.String(cluster)})
-	for pages.HasMorePages() {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		page, err := pages.NextPage(call)
-		cancel()
+	principals, err := allOf(ctx, pages, func(page *eks.ListAccessEntriesOutput) []string { return page.AccessEntries })
+	if err != nil {
+		return nil, apiError("list access entries of cluster "+cluster, err)
+	}
+	entries := []entryView{}
+	for _, principal := range principals {
+		entry, err := describeEntry(ctx, client, cluster, principal)
 		if err != nil {
-			return nil, apiError("list access entries of cluster "+cluster, err)
+			return nil, err
 		}
-		for _, principal := range page.AccessEntries {
-			entry, err := describeEntry(ctx, client, cluster, principal)
-			if err != nil {
-				return nil, err
-			}
-			entries = append(entries, viewEntry(entry))
-		}
+		entries = append(entries, viewEntry(entry))
 	}
 	return entries, nil
 }
@@ -172,9 +160,7 @@ func deleteEntryCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
-		defer cancel()
-		_, err = client.DeleteAccessEntry(ctx, &eks.DeleteAccessEntryInput{ClusterName: aws.String(args[0]), PrincipalArn: aws.String(principal)})
+		_, err = call(cmd.Context(), client.DeleteAccessEntry, &eks.DeleteAccessEntryInput{ClusterName: aws.String(args[0]), PrincipalArn: aws.String(principal)})
 		return apiError("delete access entry of "+principal+" in cluster "+args[0], err)
 	}
 	return cmd

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -30,9 +29,6 @@ func Commands() []*cobra.Command {
 		ClusterCommand(), AccessEntryCommand(), KubeconfigCommand(), UpdateKubeconfigCommand(), GetTokenCommand(), UserDataCommand(), ProxyCommand(),
 	}
 }
-
-// callTimeout bounds one call to the API, the SDK's retries included.
-const callTimeout = 60 * time.Second
 
 const orTheLab = `or load the lab's environment with eval "$(ovenbird-lab env)"`
 
@@ -114,9 +110,7 @@ func innermost(err error) error {
 }
 
 func describe(ctx context.Context, client *eks.Client, name string) (*types.Cluster, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := client.DescribeCluster(ctx, &eks.DescribeClusterInput{Name: aws.String(name)})
+	out, err := call(ctx, client.DescribeCluster, &eks.DescribeClusterInput{Name: aws.String(name)})
 	if err != nil {
 		return nil, err
 	}

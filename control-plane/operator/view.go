@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -53,44 +54,51 @@ func view(c *types.Cluster) clusterView {
 }
 
 func clusterTable(clusters ...*types.Cluster) func(io.Writer) error {
-	return func(w io.Writer) error {
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "NAME\tSTATUS\tVERSION\tENDPOINT")
-		for _, c := range clusters {
-			v := view(c)
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", v.Name, v.Status, v.Version, orDash(v.Endpoint))
-		}
-		return table.Flush()
+	rows := [][]string{{"NAME", "STATUS", "VERSION", "ENDPOINT"}}
+	for _, c := range clusters {
+		v := view(c)
+		rows = append(rows, []string{v.Name, v.Status, v.Version, v.Endpoint})
 	}
+	return table(rows...)
 }
 
 func clusterDetails(c *types.Cluster) func(io.Writer) error {
+	v := view(c)
+	rows := [][]string{{"name", v.Name}, {"arn", v.ARN}, {"status", v.Status}}
+	for _, issue := range v.Issues {
+		rows = append(rows, []string{"issue", issue})
+	}
+	rows = append(rows, [][]string{
+		{"version", v.Version + " (" + v.PlatformVersion + ")"},
+		{"created", local(v.CreatedAt)},
+		{"endpoint", v.Endpoint},
+		{"vpc", v.VPCID},
+		{"subnets", strings.Join(v.SubnetIDs, ", ")},
+		{"services", v.ServiceIPv4CIDR},
+	}...)
+	return table(append(rows, tagRows(v.Tags)...)...)
+}
+
+func tagRows(tags map[string]string) [][]string {
+	var rows [][]string
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		rows = append(rows, []string{"tag", key + "=" + tags[key]})
+	}
+	return rows
+}
+
+// table prints rows in columns, and a dash for what is empty.
+func table(rows ...[]string) func(io.Writer) error {
 	return func(w io.Writer) error {
-		v := view(c)
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		row := func(name, value string) { fmt.Fprintf(table, "%s\t%s\n", name, orDash(value)) }
-		row("name", v.Name)
-		row("arn", v.ARN)
-		row("status", v.Status)
-		for _, issue := range v.Issues {
-			row("issue", issue)
+		columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		for _, row := range rows {
+			for i, cell := range row {
+				row[i] = cmp.Or(cell, "-")
+			}
+			fmt.Fprintln(columns, strings.Join(row, "\t"))
 		}
-		row("version", v.Version+" ("+v.PlatformVersion+")")
-		row("created", v.CreatedAt.Local().Format(time.RFC3339))
-		row("endpoint", v.Endpoint)
-		row("vpc", v.VPCID)
-		row("subnets", strings.Join(v.SubnetIDs, ", "))
-		row("services", v.ServiceIPv4CIDR)
-		for _, key := range slices.Sorted(maps.Keys(v.Tags)) {
-			row("tag", key+"="+v.Tags[key])
-		}
-		return table.Flush()
+		return columns.Flush()
 	}
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
+func local(t time.Time) string { return t.Local().Format(time.RFC3339) }
