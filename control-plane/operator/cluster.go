@@ -18,15 +18,16 @@ import (
 
 // ClusterCommand is `ovenbird cluster`.
 func ClusterCommand() *cobra.Command {
-	return authenticated(group("cluster", "Create, look at and delete clusters through the EKS API",
+	return authenticated(group("cluster", "Create, look at, change and delete clusters through the EKS API",
 		"  ovenbird cluster create demo --subnets subnet-1,subnet-2 --wait\n  ovenbird cluster list",
-		createCommand(), listCommand(), describeCommand(), waitCommand(), deleteCommand()))
+		createCommand(), listCommand(), describeCommand(), waitCommand(), updateConfigCommand(), updatesCommand(), versionsCommand(), deleteCommand()))
 }
 
 type createFlags struct {
 	version, roleARN, serviceCIDR string
 	subnets, securityGroups       []string
 	tags                          map[string]string
+	settings                      settingFlags
 	wait                          waitFlags
 }
 
@@ -36,7 +37,7 @@ func createCommand() *cobra.Command {
 		Use:   "create NAME --subnets ID,ID",
 		Short: "Create a cluster; its creator becomes its administrator",
 		Example: "  ovenbird cluster create demo --subnets \"$OVENBIRD_SUBNETS\" --wait\n" +
-			"  ovenbird cluster create demo --subnets subnet-1,subnet-2 --version 1.37 --tag team=bakers",
+			"  ovenbird cluster create demo --subnets subnet-1,subnet-2 --version 1.37 --logging audit --deletion-protection --tag team=bakers",
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
@@ -46,11 +47,12 @@ func createCommand() *cobra.Command {
 	f.StringSliceVar(&flags.securityGroups, "security-groups", nil, "IDs of security groups to record with the cluster")
 	f.StringToStringVar(&flags.tags, "tag", nil, "tag of the cluster, KEY=VALUE")
 	f.StringVar(&flags.roleARN, "role-arn", "", "IAM role to record as the cluster's; nothing assumes it yet (default: ovenbird-cluster in the caller's account)")
+	flags.settings.add(cmd)
 	flags.wait.add(cmd, "the cluster is ACTIVE")
 	_ = cmd.MarkFlagRequired("subnets") // fails only for a flag that is not there
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := create(cmd.Context(), args[0], flags, newProgress(cmd.ErrOrStderr()))
+		c, err := create(cmd.Context(), args[0], flags, flags.settings.given(cmd), newProgress(cmd.ErrOrStderr()))
 		if err != nil {
 			return err
 		}
@@ -59,7 +61,7 @@ func createCommand() *cobra.Command {
 	return cmd
 }
 
-func create(ctx context.Context, name string, flags createFlags, progress *progress) (*types.Cluster, error) {
+func create(ctx context.Context, name string, flags createFlags, given settings, progress *progress) (*types.Cluster, error) {
 	loaded, client, err := connect(ctx)
 	if err != nil {
 		return nil, err
@@ -82,6 +84,7 @@ func create(ctx context.Context, name string, flags createFlags, progress *progr
 	if flags.serviceCIDR != "" {
 		input.KubernetesNetworkConfig = &types.KubernetesNetworkConfigRequest{ServiceIpv4Cidr: aws.String(flags.serviceCIDR)}
 	}
+	given.create(input)
 	out, err := call(ctx, client.CreateCluster, input)
 	if err != nil {
 		return nil, apiError("create cluster "+name, err)

@@ -27,6 +27,10 @@ type clusterView struct {
 	VPCID                string            `json:"vpcId"`
 	SubnetIDs            []string          `json:"subnetIds"`
 	ServiceIPv4CIDR      string            `json:"serviceIpv4Cidr"`
+	AuthenticationMode   string            `json:"authenticationMode"`
+	Logging              []string          `json:"logging"` // the types that are on
+	DeletionProtection   bool              `json:"deletionProtection"`
+	Issuer               string            `json:"issuer,omitempty"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 	Issues               []string          `json:"issues,omitempty"`
 }
@@ -35,6 +39,7 @@ func view(c *types.Cluster) clusterView {
 	v := clusterView{
 		Name: aws.ToString(c.Name), ARN: aws.ToString(c.Arn), Status: string(c.Status), Version: aws.ToString(c.Version),
 		PlatformVersion: aws.ToString(c.PlatformVersion), CreatedAt: aws.ToTime(c.CreatedAt), Endpoint: aws.ToString(c.Endpoint), Tags: c.Tags,
+		Logging: enabledLogs(c.Logging), DeletionProtection: aws.ToBool(c.DeletionProtection),
 	}
 	if c.CertificateAuthority != nil {
 		v.CertificateAuthority = aws.ToString(c.CertificateAuthority.Data)
@@ -45,12 +50,33 @@ func view(c *types.Cluster) clusterView {
 	if c.KubernetesNetworkConfig != nil {
 		v.ServiceIPv4CIDR = aws.ToString(c.KubernetesNetworkConfig.ServiceIpv4Cidr)
 	}
+	if c.AccessConfig != nil {
+		v.AuthenticationMode = string(c.AccessConfig.AuthenticationMode)
+	}
+	if c.Identity != nil && c.Identity.Oidc != nil {
+		v.Issuer = aws.ToString(c.Identity.Oidc.Issuer)
+	}
 	if c.Health != nil {
 		for _, issue := range c.Health.Issues {
 			v.Issues = append(v.Issues, aws.ToString(issue.Message))
 		}
 	}
 	return v
+}
+
+func enabledLogs(logging *types.Logging) []string {
+	enabled := []string{}
+	if logging == nil {
+		return enabled
+	}
+	for _, setup := range logging.ClusterLogging {
+		for _, kind := range setup.Types {
+			if aws.ToBool(setup.Enabled) {
+				enabled = append(enabled, string(kind))
+			}
+		}
+	}
+	return enabled
 }
 
 func clusterTable(clusters ...*types.Cluster) func(io.Writer) error {
@@ -75,6 +101,10 @@ func clusterDetails(c *types.Cluster) func(io.Writer) error {
 		{"vpc", v.VPCID},
 		{"subnets", strings.Join(v.SubnetIDs, ", ")},
 		{"services", v.ServiceIPv4CIDR},
+		{"issuer", v.Issuer},
+		{"authentication", v.AuthenticationMode},
+		{"logging", strings.Join(v.Logging, ", ")},
+		{"deletion protection", onOff(v.DeletionProtection)},
 	}...)
 	return table(append(rows, tagRows(v.Tags)...)...)
 }
@@ -99,6 +129,13 @@ func table(rows ...[]string) func(io.Writer) error {
 		}
 		return columns.Flush()
 	}
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 func local(t time.Time) string { return t.Local().Format(time.RFC3339) }
