@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eks"
@@ -19,16 +20,20 @@ import (
 func AccessEntryCommand() *cobra.Command {
 	return authenticated(group("access-entry", "Say which IAM principals may enter a cluster, and as what",
 		"  ovenbird access-entry create demo --principal-arn arn:aws:iam::111122223333:role/ovenbird-node --type EC2_LINUX",
-		createEntryCommand(), listEntriesCommand(), deleteEntryCommand()))
+		createEntryCommand(), listEntriesCommand(), describeEntryCommand(), updateEntryCommand(), deleteEntryCommand()))
 }
 
 // entryView is an access entry as --output json prints it, in the API's words.
 type entryView struct {
-	ClusterName      string   `json:"clusterName"`
-	PrincipalARN     string   `json:"principalArn"`
-	Type             string   `json:"type"`
-	Username         string   `json:"username"`
-	KubernetesGroups []string `json:"kubernetesGroups"`
+	ClusterName      string            `json:"clusterName"`
+	PrincipalARN     string            `json:"principalArn"`
+	ARN              string            `json:"accessEntryArn"`
+	Type             string            `json:"type"`
+	Username         string            `json:"username"`
+	KubernetesGroups []string          `json:"kubernetesGroups"`
+	CreatedAt        time.Time         `json:"createdAt"`
+	ModifiedAt       time.Time         `json:"modifiedAt"`
+	Tags             map[string]string `json:"tags,omitempty"`
 }
 
 func entryTable(entries ...entryView) func(io.Writer) error {
@@ -40,7 +45,30 @@ func entryTable(entries ...entryView) func(io.Writer) error {
 }
 
 func viewEntry(e *types.AccessEntry) entryView {
-	return entryView{aws.ToString(e.ClusterName), aws.ToString(e.PrincipalArn), aws.ToString(e.Type), aws.ToString(e.Username), e.KubernetesGroups}
+	return entryView{
+		ClusterName: aws.ToString(e.ClusterName), PrincipalARN: aws.ToString(e.PrincipalArn), ARN: aws.ToString(e.AccessEntryArn),
+		Type: aws.ToString(e.Type), Username: aws.ToString(e.Username), KubernetesGroups: e.KubernetesGroups,
+		CreatedAt: aws.ToTime(e.CreatedAt), ModifiedAt: aws.ToTime(e.ModifiedAt), Tags: e.Tags,
+	}
+}
+
+func entryDetails(e entryView) func(io.Writer) error {
+	rows := [][]string{
+		{"principal", e.PrincipalARN},
+		{"arn", e.ARN},
+		{"type", e.Type},
+		{"username", e.Username},
+		{"groups", strings.Join(e.KubernetesGroups, ", ")},
+		{"created", local(e.CreatedAt)},
+		{"modified", local(e.ModifiedAt)},
+	}
+	return table(append(rows, tagRows(e.Tags)...)...)
+}
+
+// principalFlag gives cmd the flag that names whose entry it is about.
+func principalFlag(cmd *cobra.Command, principal *string) {
+	cmd.Flags().StringVar(principal, "principal-arn", "", "ARN of an IAM role or user")
+	_ = cmd.MarkFlagRequired("principal-arn") // fails only for a flag that is not there
 }
 
 type entryFlags struct {
@@ -57,13 +85,12 @@ func createEntryCommand() *cobra.Command {
 			"  ovenbird access-entry create demo --principal-arn arn:aws:iam::111122223333:user/jane --groups bakers",
 		Args: oneCluster,
 	}
+	principalFlag(cmd, &flags.principal)
 	f := cmd.Flags()
-	f.StringVar(&flags.principal, "principal-arn", "", "ARN of an IAM role or user")
 	f.StringVar(&flags.kind, "type", "STANDARD", "STANDARD, or EC2_LINUX for the role of nodes")
 	f.StringVar(&flags.username, "username", "", "Kubernetes user name (default: the caller's ARN)")
 	f.StringSliceVar(&flags.groups, "groups", nil, "Kubernetes groups")
 	f.BoolVar(&flags.ifMissing, "if-missing", false, "leave an entry of the same type as it is")
-	_ = cmd.MarkFlagRequired("principal-arn") // fails only for a flag that is not there
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		_, client, err := connect(cmd.Context())
@@ -147,14 +174,68 @@ func listEntries(ctx context.Context, cluster string) ([]entryView, error) {
 	return entries, nil
 }
 
+func describeEntryCommand() *cobra.Command {
+	var principal string
+	cmd := &cobra.Command{
+		Use: "describe NAME --principal-arn ARN", Short: "Show one access entry",
+		Example: "  ovenbird access-entry describe demo --principal-arn arn:aws:iam::111122223333:user/jane", Args: oneCluster,
+	}
+	principalFlag(cmd, &principal)
+	output := cli.AddOutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		_, client, err := connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		entry, err := describeEntry(cmd.Context(), client, args[0], principal)
+		if err != nil {
+			return err
+		}
+		return output.Print(cmd.OutOrStdout(), viewEntry(entry), entryDetails(viewEntry(entry)))
+	}
+	return cmd
+}
+
+func updateEntryCommand() *cobra.Command {
+	var flags entryFlags
+	cmd := &cobra.Command{
+		Use: "update NAME --principal-arn ARN", Short: "Change who a principal is in a cluster",
+		Example: "  ovenbird access-entry update demo --principal-arn arn:aws:iam::111122223333:user/jane --groups bakers,shopkeepers\n" +
+			"  ovenbird access-entry update demo --principal-arn arn:aws:iam::111122223333:user/jane --username jane",
+		Args: oneCluster,
+	}
+	principalFlag(cmd, &flags.principal)
+	cmd.Flags().StringVar(&flags.username, "username", "", "Kubernetes user name (default: it stays)")
+	cmd.Flags().StringSliceVar(&flags.groups, "groups", nil, `Kubernetes groups, in place of those before; "" for none (default: they stay)`)
+	output := cli.AddOutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		input := &eks.UpdateAccessEntryInput{ClusterName: aws.String(args[0]), PrincipalArn: aws.String(flags.principal), KubernetesGroups: flags.groups}
+		if flags.username != "" {
+			input.Username = aws.String(flags.username)
+		}
+		if input.KubernetesGroups == nil && input.Username == nil {
+			return cli.Usage(errors.New("want --username, --groups or both"))
+		}
+		_, client, err := connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		out, err := call(cmd.Context(), client.UpdateAccessEntry, input)
+		if err != nil {
+			return apiError("update access entry of "+flags.principal+" in cluster "+args[0], err)
+		}
+		return output.Print(cmd.OutOrStdout(), viewEntry(out.AccessEntry), entryTable(viewEntry(out.AccessEntry)))
+	}
+	return cmd
+}
+
 func deleteEntryCommand() *cobra.Command {
 	var principal string
 	cmd := &cobra.Command{
 		Use: "delete NAME --principal-arn ARN", Short: "Shut a principal out of a cluster",
 		Example: "  ovenbird access-entry delete demo --principal-arn arn:aws:iam::111122223333:user/jane", Args: oneCluster,
 	}
-	cmd.Flags().StringVar(&principal, "principal-arn", "", "ARN of the IAM role or user")
-	_ = cmd.MarkFlagRequired("principal-arn") // fails only for a flag that is not there
+	principalFlag(cmd, &principal)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		_, client, err := connect(cmd.Context())
 		if err != nil {

@@ -26,7 +26,8 @@ import (
 // Commands are all commands of the package.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
-		ClusterCommand(), AccessEntryCommand(), KubeconfigCommand(), UpdateKubeconfigCommand(), GetTokenCommand(), UserDataCommand(), ProxyCommand(),
+		ClusterCommand(), AccessEntryCommand(), AccessPolicyCommand(),
+		KubeconfigCommand(), UpdateKubeconfigCommand(), GetTokenCommand(), UserDataCommand(), ProxyCommand(),
 	}
 }
 
