@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -26,7 +27,7 @@ import (
 // Commands are all commands of the package.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
-		ClusterCommand(), AccessEntryCommand(), AccessPolicyCommand(),
+		ClusterCommand(), AccessEntryCommand(), AccessPolicyCommand(), TagsCommand(), TagCommand(), UntagCommand(),
 		KubeconfigCommand(), UpdateKubeconfigCommand(), GetTokenCommand(), UserDataCommand(), ProxyCommand(),
 	}
 }
@@ -146,6 +147,22 @@ func oneCluster(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("%.120q is not a cluster name: it begins with a letter or digit and holds only letters, digits, hyphens and underscores, at most 100", args[0])
 	}
 	return nil
+}
+
+// parsePairs reads arguments such as NAME=VALUE; form is how they look in an error.
+func parsePairs(of, form string, pairs []string) (map[string]string, error) {
+	parsed := map[string]string{}
+	for _, pair := range pairs {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("%s %q: want %s", of, pair, form)
+		}
+		if _, twice := parsed[name]; twice {
+			return nil, fmt.Errorf("%s: %s is given twice", of, name)
+		}
+		parsed[name] = value
+	}
+	return parsed, nil
 }
 
 // group is a command that only holds others.

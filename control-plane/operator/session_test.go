@@ -126,3 +126,18 @@ func TestAnUpdateThatFailsIsAnError(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAccessEntryIsTaggedByItsARN(t *testing.T) {
+	service(t)
+	createDemo(t)
+	var entry struct {
+		ARN string `json:"accessEntryArn"`
+	}
+	if err := json.Unmarshal([]byte(must(t, "access-entry", "create", "demo", "--principal-arn", nodeRole, "-o", "json")), &entry); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "tag", entry.ARN, "team=bakers")
+	if out := must(t, "access-entry", "describe", "demo", "--principal-arn", nodeRole); !strings.Contains(out, "tag        team=bakers\n") {
+		t.Errorf("describe printed %q", out)
+	}
+}
