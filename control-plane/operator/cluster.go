@@ -18,15 +18,16 @@ import (
 
 // ClusterCommand is `ovenbird cluster`.
 func ClusterCommand() *cobra.Command {
-	return authenticated(group("cluster", "Create, look at and delete clusters through the EKS API",
+	return authenticated(group("cluster", "Create, look at, change and delete clusters through the EKS API",
 		"  ovenbird cluster create demo --subnets subnet-1,subnet-2 --wait\n  ovenbird cluster list",
-		createCommand(), listCommand(), describeCommand(), waitCommand(), deleteCommand()))
+		createCommand(), listCommand(), describeCommand(), waitCommand(), updateConfigCommand(), updatesCommand(), versionsCommand(), deleteCommand()))
 }
 
 type createFlags struct {
 	version, roleARN, serviceCIDR string
 	subnets, securityGroups       []string
 	tags                          map[string]string
+	settings                      settingFlags
 	wait                          waitFlags
 }
 
@@ -36,7 +37,7 @@ func createCommand() *cobra.Command {
 		Use:   "create NAME --subnets ID,ID",
 		Short: "Create a cluster; its creator becomes its administrator",
 		Example: "  ovenbird cluster create demo --subnets \"$OVENBIRD_SUBNETS\" --wait\n" +
-			"  ovenbird cluster create demo --subnets subnet-1,subnet-2 --version 1.37 --tag team=bakers",
+			"  ovenbird cluster create demo --subnets subnet-1,subnet-2 --version 1.37 --logging audit --deletion-protection --tag team=bakers",
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
@@ -46,11 +47,12 @@ func createCommand() *cobra.Command {
 	f.StringSliceVar(&flags.securityGroups, "security-groups", nil, "IDs of security groups to record with the cluster")
 	f.StringToStringVar(&flags.tags, "tag", nil, "tag of the cluster, KEY=VALUE")
 	f.StringVar(&flags.roleARN, "role-arn", "", "IAM role to record as the cluster's; nothing assumes it yet (default: ovenbird-cluster in the caller's account)")
-	flags.wait.add(cmd, "ACTIVE")
+	flags.settings.add(cmd)
+	flags.wait.add(cmd, "the cluster is ACTIVE")
 	_ = cmd.MarkFlagRequired("subnets") // fails only for a flag that is not there
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := create(cmd.Context(), args[0], flags, newProgress(cmd.ErrOrStderr()))
+		c, err := create(cmd.Context(), args[0], flags, flags.settings.given(cmd), newProgress(cmd.ErrOrStderr()))
 		if err != nil {
 			return err
 		}
@@ -59,7 +61,7 @@ func createCommand() *cobra.Command {
 	return cmd
 }
 
-func create(ctx context.Context, name string, flags createFlags, progress *progress) (*types.Cluster, error) {
+func create(ctx context.Context, name string, flags createFlags, given settings, progress *progress) (*types.Cluster, error) {
 	loaded, client, err := connect(ctx)
 	if err != nil {
 		return nil, err
@@ -82,9 +84,8 @@ func create(ctx context.Context, name string, flags createFlags, progress *progr
 	if flags.serviceCIDR != "" {
 		input.KubernetesNetworkConfig = &types.KubernetesNetworkConfigRequest{ServiceIpv4Cidr: aws.String(flags.serviceCIDR)}
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := client.CreateCluster(call, input)
+	given.create(input)
+	out, err := call(ctx, client.CreateCluster, input)
 	if err != nil {
 		return nil, apiError("create cluster "+name, err)
 	}
@@ -96,9 +97,7 @@ func create(ctx context.Context, name string, flags createFlags, progress *progr
 
 // defaultRole names a role of the caller's own account.
 func defaultRole(ctx context.Context, loaded aws.Config) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	caller, err := sts.NewFromConfig(loaded).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	caller, err := call(ctx, sts.NewFromConfig(loaded).GetCallerIdentity, &sts.GetCallerIdentityInput{})
 	if err != nil {
 		return "", apiError("ask STS for the account, for want of --role-arn", err)
 	}
@@ -134,25 +133,20 @@ func list(ctx context.Context) ([]*types.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	names, err := allOf(ctx, eks.NewListClustersPaginator(client, &eks.ListClustersInput{}), func(page *eks.ListClustersOutput) []string { return page.Clusters })
+	if err != nil {
+		return nil, apiError("list clusters", err)
+	}
 	var clusters []*types.Cluster
-	pages := eks.NewListClustersPaginator(client, &eks.ListClustersInput{})
-	for pages.HasMorePages() {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		page, err := pages.NextPage(call)
-		cancel()
+	for _, name := range names {
+		c, err := describe(ctx, client, name)
+		if isNotFound(err) { // deleted meanwhile
+			continue
+		}
 		if err != nil {
-			return nil, apiError("list clusters", err)
+			return nil, apiError("describe cluster "+name, err)
 		}
-		for _, name := range page.Clusters {
-			c, err := describe(ctx, client, name)
-			if isNotFound(err) { // deleted meanwhile
-				continue
-			}
-			if err != nil {
-				return nil, apiError("describe cluster "+name, err)
-			}
-			clusters = append(clusters, c)
-		}
+		clusters = append(clusters, c)
 	}
 	return clusters, nil
 }
@@ -205,18 +199,18 @@ func deleteCommand() *cobra.Command {
 		Use: "delete NAME", Short: "Delete a cluster with everything in it",
 		Example: "  ovenbird cluster delete demo --wait", Args: oneCluster,
 	}
-	flags.add(cmd, "gone")
+	flags.add(cmd, "the cluster is gone")
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := remove(cmd.Context(), args[0], flags, newProgress(cmd.ErrOrStderr()))
 		if err != nil {
 			return err
 		}
-		table := clusterTable(c)
+		shown := clusterTable(c)
 		if flags.wait {
-			table = func(w io.Writer) error { _, err := fmt.Fprintf(w, "cluster %s is gone\n", args[0]); return err }
+			shown = func(w io.Writer) error { _, err := fmt.Fprintf(w, "cluster %s is gone\n", args[0]); return err }
 		}
-		return output.Print(cmd.OutOrStdout(), view(c), table)
+		return output.Print(cmd.OutOrStdout(), view(c), shown)
 	}
 	return cmd
 }
@@ -229,9 +223,7 @@ func remove(ctx context.Context, name string, flags waitFlags, progress *progres
 	if err := requireEndpoint(client); err != nil {
 		return nil, err
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := client.DeleteCluster(call, &eks.DeleteClusterInput{Name: aws.String(name)})
+	out, err := call(ctx, client.DeleteCluster, &eks.DeleteClusterInput{Name: aws.String(name)})
 	if err != nil {
 		return nil, apiError("delete cluster "+name, err)
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eks"
@@ -20,31 +20,55 @@ import (
 func AccessEntryCommand() *cobra.Command {
 	return authenticated(group("access-entry", "Say which IAM principals may enter a cluster, and as what",
 		"  ovenbird access-entry create demo --principal-arn arn:aws:iam::111122223333:role/ovenbird-node --type EC2_LINUX",
-		createEntryCommand(), listEntriesCommand(), deleteEntryCommand()))
+		createEntryCommand(), listEntriesCommand(), describeEntryCommand(), updateEntryCommand(), deleteEntryCommand()))
 }
 
 // entryView is an access entry as --output json prints it, in the API's words.
 type entryView struct {
-	ClusterName      string   `json:"clusterName"`
-	PrincipalARN     string   `json:"principalArn"`
-	Type             string   `json:"type"`
-	Username         string   `json:"username"`
-	KubernetesGroups []string `json:"kubernetesGroups"`
+	ClusterName      string            `json:"clusterName"`
+	PrincipalARN     string            `json:"principalArn"`
+	ARN              string            `json:"accessEntryArn"`
+	Type             string            `json:"type"`
+	Username         string            `json:"username"`
+	KubernetesGroups []string          `json:"kubernetesGroups"`
+	CreatedAt        time.Time         `json:"createdAt"`
+	ModifiedAt       time.Time         `json:"modifiedAt"`
+	Tags             map[string]string `json:"tags,omitempty"`
 }
 
 func entryTable(entries ...entryView) func(io.Writer) error {
-	return func(w io.Writer) error {
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "PRINCIPAL\tTYPE\tUSERNAME\tGROUPS")
-		for _, e := range entries {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", e.PrincipalARN, e.Type, e.Username, orDash(strings.Join(e.KubernetesGroups, ",")))
-		}
-		return table.Flush()
+	rows := [][]string{{"PRINCIPAL", "TYPE", "USERNAME", "GROUPS"}}
+	for _, e := range entries {
+		rows = append(rows, []string{e.PrincipalARN, e.Type, e.Username, strings.Join(e.KubernetesGroups, ",")})
 	}
+	return table(rows...)
 }
 
 func viewEntry(e *types.AccessEntry) entryView {
-	return entryView{aws.ToString(e.ClusterName), aws.ToString(e.PrincipalArn), aws.ToString(e.Type), aws.ToString(e.Username), e.KubernetesGroups}
+	return entryView{
+		ClusterName: aws.ToString(e.ClusterName), PrincipalARN: aws.ToString(e.PrincipalArn), ARN: aws.ToString(e.AccessEntryArn),
+		Type: aws.ToString(e.Type), Username: aws.ToString(e.Username), KubernetesGroups: e.KubernetesGroups,
+		CreatedAt: aws.ToTime(e.CreatedAt), ModifiedAt: aws.ToTime(e.ModifiedAt), Tags: e.Tags,
+	}
+}
+
+func entryDetails(e entryView) func(io.Writer) error {
+	rows := [][]string{
+		{"principal", e.PrincipalARN},
+		{"arn", e.ARN},
+		{"type", e.Type},
+		{"username", e.Username},
+		{"groups", strings.Join(e.KubernetesGroups, ", ")},
+		{"created", local(e.CreatedAt)},
+		{"modified", local(e.ModifiedAt)},
+	}
+	return table(append(rows, tagRows(e.Tags)...)...)
+}
+
+// principalFlag gives cmd the flag that names whose entry it is about.
+func principalFlag(cmd *cobra.Command, principal *string) {
+	cmd.Flags().StringVar(principal, "principal-arn", "", "ARN of an IAM role or user")
+	_ = cmd.MarkFlagRequired("principal-arn") // fails only for a flag that is not there
 }
 
 type entryFlags struct {
@@ -61,13 +85,12 @@ func createEntryCommand() *cobra.Command {
 			"  ovenbird access-entry create demo --principal-arn arn:aws:iam::111122223333:user/jane --groups bakers",
 		Args: oneCluster,
 	}
+	principalFlag(cmd, &flags.principal)
 	f := cmd.Flags()
-	f.StringVar(&flags.principal, "principal-arn", "", "ARN of an IAM role or user")
 	f.StringVar(&flags.kind, "type", "STANDARD", "STANDARD, or EC2_LINUX for the role of nodes")
 	f.StringVar(&flags.username, "username", "", "Kubernetes user name (default: the caller's ARN)")
 	f.StringSliceVar(&flags.groups, "groups", nil, "Kubernetes groups")
 	f.BoolVar(&flags.ifMissing, "if-missing", false, "leave an entry of the same type as it is")
-	_ = cmd.MarkFlagRequired("principal-arn") // fails only for a flag that is not there
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		_, client, err := connect(cmd.Context())
@@ -91,9 +114,7 @@ func createEntry(ctx context.Context, client *eks.Client, cluster string, flags 
 	if flags.username != "" {
 		input.Username = aws.String(flags.username)
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := client.CreateAccessEntry(call, input)
+	out, err := call(ctx, client.CreateAccessEntry, input)
 	var taken *types.ResourceInUseException
 	if flags.ifMissing && errors.As(err, &taken) {
 		entry, err := describeEntry(ctx, client, cluster, flags.principal)
@@ -109,9 +130,7 @@ func createEntry(ctx context.Context, client *eks.Client, cluster string, flags 
 }
 
 func describeEntry(ctx context.Context, client *eks.Client, cluster, principal string) (*types.AccessEntry, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := client.DescribeAccessEntry(ctx, &eks.DescribeAccessEntryInput{ClusterName: aws.String(cluster), PrincipalArn: aws.String(principal)})
+	out, err := call(ctx, client.DescribeAccessEntry, &eks.DescribeAccessEntryInput{ClusterName: aws.String(cluster), PrincipalArn: aws.String(principal)})
 	if err != nil {
 		return nil, apiError("describe access entry of "+principal+" in cluster "+cluster, err)
 	}
@@ -139,24 +158,75 @@ func listEntries(ctx context.Context, cluster string) ([]entryView, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries := []entryView{}
 	pages := eks.NewListAccessEntriesPaginator(client, &eks.ListAccessEntriesInput{ClusterName: aws.String(cluster)})
-	for pages.HasMorePages() {
-		call, cancel := context.WithTimeout(ctx, callTimeout)
-		page, err := pages.NextPage(call)
-		cancel()
+	principals, err := allOf(ctx, pages, func(page *eks.ListAccessEntriesOutput) []string { return page.AccessEntries })
+	if err != nil {
+		return nil, apiError("list access entries of cluster "+cluster, err)
+	}
+	entries := []entryView{}
+	for _, principal := range principals {
+		entry, err := describeEntry(ctx, client, cluster, principal)
 		if err != nil {
-			return nil, apiError("list access entries of cluster "+cluster, err)
+			return nil, err
 		}
-		for _, principal := range page.AccessEntries {
-			entry, err := describeEntry(ctx, client, cluster, principal)
-			if err != nil {
-				return nil, err
-			}
-			entries = append(entries, viewEntry(entry))
-		}
+		entries = append(entries, viewEntry(entry))
 	}
 	return entries, nil
+}
+
+func describeEntryCommand() *cobra.Command {
+	var principal string
+	cmd := &cobra.Command{
+		Use: "describe NAME --principal-arn ARN", Short: "Show one access entry",
+		Example: "  ovenbird access-entry describe demo --principal-arn arn:aws:iam::111122223333:user/jane", Args: oneCluster,
+	}
+	principalFlag(cmd, &principal)
+	output := cli.AddOutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		_, client, err := connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		entry, err := describeEntry(cmd.Context(), client, args[0], principal)
+		if err != nil {
+			return err
+		}
+		return output.Print(cmd.OutOrStdout(), viewEntry(entry), entryDetails(viewEntry(entry)))
+	}
+	return cmd
+}
+
+func updateEntryCommand() *cobra.Command {
+	var flags entryFlags
+	cmd := &cobra.Command{
+		Use: "update NAME --principal-arn ARN", Short: "Change who a principal is in a cluster",
+		Example: "  ovenbird access-entry update demo --principal-arn arn:aws:iam::111122223333:user/jane --groups bakers,shopkeepers\n" +
+			"  ovenbird access-entry update demo --principal-arn arn:aws:iam::111122223333:user/jane --username jane",
+		Args: oneCluster,
+	}
+	principalFlag(cmd, &flags.principal)
+	cmd.Flags().StringVar(&flags.username, "username", "", "Kubernetes user name (default: it stays)")
+	cmd.Flags().StringSliceVar(&flags.groups, "groups", nil, `Kubernetes groups, in place of those before; "" for none (default: they stay)`)
+	output := cli.AddOutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		input := &eks.UpdateAccessEntryInput{ClusterName: aws.String(args[0]), PrincipalArn: aws.String(flags.principal), KubernetesGroups: flags.groups}
+		if flags.username != "" {
+			input.Username = aws.String(flags.username)
+		}
+		if input.KubernetesGroups == nil && input.Username == nil {
+			return cli.Usage(errors.New("want --username, --groups or both"))
+		}
+		_, client, err := connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		out, err := call(cmd.Context(), client.UpdateAccessEntry, input)
+		if err != nil {
+			return apiError("update access entry of "+flags.principal+" in cluster "+args[0], err)
+		}
+		return output.Print(cmd.OutOrStdout(), viewEntry(out.AccessEntry), entryTable(viewEntry(out.AccessEntry)))
+	}
+	return cmd
 }
 
 func deleteEntryCommand() *cobra.Command {
@@ -165,16 +235,13 @@ func deleteEntryCommand() *cobra.Command {
 		Use: "delete NAME --principal-arn ARN", Short: "Shut a principal out of a cluster",
 		Example: "  ovenbird access-entry delete demo --principal-arn arn:aws:iam::111122223333:user/jane", Args: oneCluster,
 	}
-	cmd.Flags().StringVar(&principal, "principal-arn", "", "ARN of the IAM role or user")
-	_ = cmd.MarkFlagRequired("principal-arn") // fails only for a flag that is not there
+	principalFlag(cmd, &principal)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		_, client, err := connect(cmd.Context())
 		if err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
-		defer cancel()
-		_, err = client.DeleteAccessEntry(ctx, &eks.DeleteAccessEntryInput{ClusterName: aws.String(args[0]), PrincipalArn: aws.String(principal)})
+		_, err = call(cmd.Context(), client.DeleteAccessEntry, &eks.DeleteAccessEntryInput{ClusterName: aws.String(args[0]), PrincipalArn: aws.String(principal)})
 		return apiError("delete access entry of "+principal+" in cluster "+args[0], err)
 	}
 	return cmd

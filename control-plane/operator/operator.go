@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"time"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -27,12 +27,10 @@ import (
 // Commands are all commands of the package.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
-		ClusterCommand(), AccessEntryCommand(), KubeconfigCommand(), UpdateKubeconfigCommand(), GetTokenCommand(), UserDataCommand(), ProxyCommand(),
+		ClusterCommand(), AccessEntryCommand(), AccessPolicyCommand(), TagsCommand(), TagCommand(), UntagCommand(),
+		KubeconfigCommand(), UpdateKubeconfigCommand(), GetTokenCommand(), UserDataCommand(), ProxyCommand(),
 	}
 }
-
-// callTimeout bounds one call to the API, the SDK's retries included.
-const callTimeout = 60 * time.Second
 
 const orTheLab = `or load the lab's environment with eval "$(ovenbird-lab env)"`
 
@@ -114,9 +112,7 @@ func innermost(err error) error {
 }
 
 func describe(ctx context.Context, client *eks.Client, name string) (*types.Cluster, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := client.DescribeCluster(ctx, &eks.DescribeClusterInput{Name: aws.String(name)})
+	out, err := call(ctx, client.DescribeCluster, &eks.DescribeClusterInput{Name: aws.String(name)})
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +147,22 @@ func oneCluster(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("%.120q is not a cluster name: it begins with a letter or digit and holds only letters, digits, hyphens and underscores, at most 100", args[0])
 	}
 	return nil
+}
+
+// parsePairs reads arguments such as NAME=VALUE; form is how they look in an error.
+func parsePairs(of, form string, pairs []string) (map[string]string, error) {
+	parsed := map[string]string{}
+	for _, pair := range pairs {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || name == "" {
+			return nil, fmt.Errorf("%s %q: want %s", of, pair, form)
+		}
+		if _, twice := parsed[name]; twice {
+			return nil, fmt.Errorf("%s: %s is given twice", of, name)
+		}
+		parsed[name] = value
+	}
+	return parsed, nil
 }
 
 // group is a command that only holds others.

@@ -139,6 +139,7 @@ func tryActivate(r *registry.Registry, stateDir string) error {
 		return err
 	}
 	_, err = r.Change(context.Background(), "demo", func(c *registry.Cluster) error {
+		c.Issuer = "https://10.0.0.10:8443/clusters/demo"
 		c.Status = registry.Status{Phase: registry.PhaseActive, Endpoint: "https://10.0.0.10:6443", CertificateAuthority: authority}
 		return nil
 	})

@@ -45,7 +45,7 @@ not ask AWS for them. It holds no secret.`,
 	cmd.Flags().StringArrayVar(&flags.trust, "trust", nil, "PEM file of an authority to trust for AWS calls")
 	cmd.Flags().StringArrayVar(&flags.parts, "part", nil, "file with another NodeConfig, which wins, or with a shell script (#!) that runs once before kubelet starts")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		environment, err := parseEnvironment(flags.environment)
+		environment, err := parsePairs("--environment", "NAME=VALUE", flags.environment)
 		if err != nil {
 			return cli.Usage(err)
 		}
@@ -73,21 +73,6 @@ not ask AWS for them. It holds no secret.`,
 		return err
 	}
 	return authenticated(cmd)
-}
-
-func parseEnvironment(pairs []string) (map[string]string, error) {
-	environment := map[string]string{}
-	for _, pair := range pairs {
-		name, value, ok := strings.Cut(pair, "=")
-		if !ok || name == "" {
-			return nil, fmt.Errorf("--environment %q: want NAME=VALUE", pair)
-		}
-		if _, twice := environment[name]; twice {
-			return nil, fmt.Errorf("--environment: %s is given twice", name)
-		}
-		environment[name] = value
-	}
-	return environment, nil
 }
 
 // readTrusted returns the certificates in the files, and nothing else that is in them: a

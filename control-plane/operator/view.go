@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -26,6 +27,10 @@ type clusterView struct {
 	VPCID                string            `json:"vpcId"`
 	SubnetIDs            []string          `json:"subnetIds"`
 	ServiceIPv4CIDR      string            `json:"serviceIpv4Cidr"`
+	AuthenticationMode   string            `json:"authenticationMode"`
+	Logging              []string          `json:"logging"` // the types that are on
+	DeletionProtection   bool              `json:"deletionProtection"`
+	Issuer               string            `json:"issuer,omitempty"`
 	Tags                 map[string]string `json:"tags,omitempty"`
 	Issues               []string          `json:"issues,omitempty"`
 }
@@ -34,6 +39,7 @@ func view(c *types.Cluster) clusterView {
 	v := clusterView{
 		Name: aws.ToString(c.Name), ARN: aws.ToString(c.Arn), Status: string(c.Status), Version: aws.ToString(c.Version),
 		PlatformVersion: aws.ToString(c.PlatformVersion), CreatedAt: aws.ToTime(c.CreatedAt), Endpoint: aws.ToString(c.Endpoint), Tags: c.Tags,
+		Logging: enabledLogs(c.Logging), DeletionProtection: aws.ToBool(c.DeletionProtection),
 	}
 	if c.CertificateAuthority != nil {
 		v.CertificateAuthority = aws.ToString(c.CertificateAuthority.Data)
@@ -44,6 +50,12 @@ func view(c *types.Cluster) clusterView {
 	if c.KubernetesNetworkConfig != nil {
 		v.ServiceIPv4CIDR = aws.ToString(c.KubernetesNetworkConfig.ServiceIpv4Cidr)
 	}
+	if c.AccessConfig != nil {
+		v.AuthenticationMode = string(c.AccessConfig.AuthenticationMode)
+	}
+	if c.Identity != nil && c.Identity.Oidc != nil {
+		v.Issuer = aws.ToString(c.Identity.Oidc.Issuer)
+	}
 	if c.Health != nil {
 		for _, issue := range c.Health.Issues {
 			v.Issues = append(v.Issues, aws.ToString(issue.Message))
@@ -52,45 +64,78 @@ func view(c *types.Cluster) clusterView {
 	return v
 }
 
-func clusterTable(clusters ...*types.Cluster) func(io.Writer) error {
-	return func(w io.Writer) error {
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "NAME\tSTATUS\tVERSION\tENDPOINT")
-		for _, c := range clusters {
-			v := view(c)
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", v.Name, v.Status, v.Version, orDash(v.Endpoint))
-		}
-		return table.Flush()
+func enabledLogs(logging *types.Logging) []string {
+	enabled := []string{}
+	if logging == nil {
+		return enabled
 	}
+	for _, setup := range logging.ClusterLogging {
+		for _, kind := range setup.Types {
+			if aws.ToBool(setup.Enabled) {
+				enabled = append(enabled, string(kind))
+			}
+		}
+	}
+	return enabled
+}
+
+func clusterTable(clusters ...*types.Cluster) func(io.Writer) error {
+	rows := [][]string{{"NAME", "STATUS", "VERSION", "ENDPOINT"}}
+	for _, c := range clusters {
+		v := view(c)
+		rows = append(rows, []string{v.Name, v.Status, v.Version, v.Endpoint})
+	}
+	return table(rows...)
 }
 
 func clusterDetails(c *types.Cluster) func(io.Writer) error {
+	v := view(c)
+	rows := [][]string{{"name", v.Name}, {"arn", v.ARN}, {"status", v.Status}}
+	for _, issue := range v.Issues {
+		rows = append(rows, []string{"issue", issue})
+	}
+	rows = append(rows, [][]string{
+		{"version", v.Version + " (" + v.PlatformVersion + ")"},
+		{"created", local(v.CreatedAt)},
+		{"endpoint", v.Endpoint},
+		{"vpc", v.VPCID},
+		{"subnets", strings.Join(v.SubnetIDs, ", ")},
+		{"services", v.ServiceIPv4CIDR},
+		{"issuer", v.Issuer},
+		{"authentication", v.AuthenticationMode},
+		{"logging", strings.Join(v.Logging, ", ")},
+		{"deletion protection", onOff(v.DeletionProtection)},
+	}...)
+	return table(append(rows, tagRows(v.Tags)...)...)
+}
+
+func tagRows(tags map[string]string) [][]string {
+	var rows [][]string
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		rows = append(rows, []string{"tag", key + "=" + tags[key]})
+	}
+	return rows
+}
+
+// table prints rows in columns, and a dash for what is empty.
+func table(rows ...[]string) func(io.Writer) error {
 	return func(w io.Writer) error {
-		v := view(c)
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		row := func(name, value string) { fmt.Fprintf(table, "%s\t%s\n", name, orDash(value)) }
-		row("name", v.Name)
-		row("arn", v.ARN)
-		row("status", v.Status)
-		for _, issue := range v.Issues {
-			row("issue", issue)
+		columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		for _, row := range rows {
+			for i, cell := range row {
+				row[i] = cmp.Or(cell, "-")
+			}
+			fmt.Fprintln(columns, strings.Join(row, "\t"))
 		}
-		row("version", v.Version+" ("+v.PlatformVersion+")")
-		row("created", v.CreatedAt.Local().Format(time.RFC3339))
-		row("endpoint", v.Endpoint)
-		row("vpc", v.VPCID)
-		row("subnets", strings.Join(v.SubnetIDs, ", "))
-		row("services", v.ServiceIPv4CIDR)
-		for _, key := range slices.Sorted(maps.Keys(v.Tags)) {
-			row("tag", key+"="+v.Tags[key])
-		}
-		return table.Flush()
+		return columns.Flush()
 	}
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
+func onOff(on bool) string {
+	if on {
+		return "on"
 	}
-	return s
+	return "off"
 }
+
+func local(t time.Time) string { return t.Local().Format(time.RFC3339) }

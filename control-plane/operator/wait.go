@@ -29,7 +29,7 @@ type waitFlags struct {
 }
 
 func (f *waitFlags) add(cmd *cobra.Command, until string) {
-	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until the cluster is "+until)
+	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until "+until)
 	f.addTimeout(cmd)
 }
 
@@ -38,60 +38,69 @@ func (f *waitFlags) addTimeout(cmd *cobra.Command) {
 }
 
 func waitActive(ctx context.Context, client *eks.Client, name string, timeout time.Duration, progress *progress) (active *types.Cluster, err error) {
-	err = poll(ctx, client, name, timeout, progress, func(c *types.Cluster) (done bool, err error) {
+	err = poll(ctx, clusterSubject(name), timeout, progress, func(ctx context.Context) (now string, done bool, err error) {
+		active, err = describe(ctx, client, name)
 		switch {
-		case c == nil:
-			return false, fmt.Errorf("cluster %s does not exist", name)
-		case c.Status == types.ClusterStatusActive:
-			active = c
-			return true, nil
-		case c.Status == types.ClusterStatusFailed || c.Status == types.ClusterStatusDeleting:
-			return false, fmt.Errorf("cluster %s is %s", name, state(c))
+		case isNotFound(err):
+			return "", true, fmt.Errorf("cluster %s does not exist", name)
+		case err != nil:
+			return "", false, err
+		case active.Status == types.ClusterStatusFailed || active.Status == types.ClusterStatusDeleting:
+			return "", true, fmt.Errorf("cluster %s is %s", name, state(active))
 		}
-		return false, nil
+		return state(active), active.Status == types.ClusterStatusActive, nil
 	})
 	return active, err
 }
 
 func waitGone(ctx context.Context, client *eks.Client, name string, timeout time.Duration, progress *progress) error {
-	return poll(ctx, client, name, timeout, progress, func(c *types.Cluster) (done bool, err error) {
-		return c == nil, nil
+	return poll(ctx, clusterSubject(name), timeout, progress, func(ctx context.Context) (now string, done bool, err error) {
+		c, err := describe(ctx, client, name)
+		switch {
+		case isNotFound(err):
+			return "", true, nil
+		case err != nil:
+			return "", false, err
+		}
+		return state(c), false, nil
 	})
 }
 
-// poll describes the cluster, nil when there is none, until until says so. Trouble on the
-// way is shown and outlived: the service may be restarting.
-func poll(ctx context.Context, client *eks.Client, name string, timeout time.Duration, progress *progress, until func(*types.Cluster) (bool, error)) error {
+// subject is what a wait is about: its name, and the command that shows it.
+type subject struct{ name, command string }
+
+func clusterSubject(name string) subject {
+	return subject{"cluster " + name, "ovenbird cluster describe " + name}
+}
+
+// poll looks until the look says that it is done, well or with an error. Other errors on
+// the way are shown and outlived: the service may be restarting.
+func poll(ctx context.Context, of subject, timeout time.Duration, progress *progress, look func(context.Context) (now string, done bool, err error)) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	defer progress.end()
 	last := "not looked at yet"
 	for {
-		c, err := describe(ctx, client, name)
+		now, done, err := look(ctx)
 		var answer smithy.APIError
 		switch {
+		case done:
+			return err
 		case err == nil:
-			last = state(c)
-		case isNotFound(err):
-			c, last = nil, "gone"
+			last = now
+			progress.show("%s is %s", of.name, now)
 		case errors.As(err, &answer) && answer.ErrorFault() == smithy.FaultClient:
-			return apiError("describe cluster "+name, err)
+			return apiError("describe "+of.name, err)
 		case ctx.Err() == nil:
-			progress.show("cluster %s: %v", name, innermost(err))
-		}
-		if err == nil || isNotFound(err) {
-			if done, err := until(c); done || err != nil {
-				return err
-			}
-			progress.show("cluster %s is %s", name, last)
+			progress.show("%s: %v", of.name, innermost(err))
 		}
 		select {
 		case <-time.After(pollEvery):
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("cluster %s is still %s after %s: see `ovenbird cluster describe %s`, or wait longer with --timeout", name, last, timeout, name)
+				return fmt.Errorf("%s is still %s after %s: see `%s`, or wait longer with --timeout", of.name, last, timeout, of.command)
 			}
-			return fmt.Errorf("wait for cluster %s: interrupted", name)
+			return fmt.Errorf("wait for %s: interrupted", of.name)
 		}
 	}
 }
