@@ -122,12 +122,7 @@ func (t Target) takeBack(ctx context.Context, c registry.Cluster) error {
 // stage lays a cluster's directory out as the service expects to find it.
 func (t Target) stage(ctx context.Context, staged *work, name string, place Place, archive string, key *Key) (Manifest, registry.Saved, error) {
 	fail := func(err error) (Manifest, registry.Saved, error) { return Manifest{}, registry.Saved{}, err }
-	stream, err := place.Open(ctx, archive)
-	if err != nil {
-		return fail(err)
-	}
-	defer stream.Close()
-	manifest, err := unpack(stream, key, staged.dir)
+	manifest, err := readArchive(ctx, place, archive, key, staged.dir)
 	if err != nil {
 		return fail(err)
 	}
@@ -135,8 +130,8 @@ func (t Target) stage(ctx context.Context, staged *work, name string, place Plac
 	if err != nil {
 		return fail(err)
 	}
-	if manifest.Cluster != name || saved.Cluster.Name != name {
-		return fail(fmt.Errorf("%s is of cluster %s", archive, manifest.Cluster))
+	if saved.Cluster.Name != name {
+		return fail(fmt.Errorf("%s is of cluster %s", archive, saved.Cluster.Name))
 	}
 	if err := restoreSnapshot(staged.path(snapshotFile), staged.path(cluster.EtcdData)); err != nil {
 		return fail(err)

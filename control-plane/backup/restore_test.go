@@ -35,11 +35,11 @@ func stored(t *testing.T, key *Key) (Place, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := []member{{name: registryFile, content: document}, {name: snapshotFile, path: snapshot}, {name: keyPrefix + "ca.key", content: []byte("secret")}}
-	if _, err := pack(filepath.Join(dir, "archive"), key, Manifest{Cluster: "blue"}, files); err != nil {
+	now, files := time.Now(), whole(member{name: registryFile, content: document}, member{name: snapshotFile, path: snapshot})
+	if _, err := pack(filepath.Join(dir, "archive"), key, Manifest{Cluster: "blue", TakenAt: now}, files); err != nil {
 		t.Fatal(err)
 	}
-	place, name := directory{filepath.Join(dir, "place")}, archiveName("blue", time.Now())
+	place, name := directory{filepath.Join(dir, "place")}, archiveName("blue", now)
 	if err := place.Put(t.Context(), name, filepath.Join(dir, "archive")); err != nil {
 		t.Fatal(err)
 	}
@@ -141,6 +141,45 @@ func TestFilesOfAClusterThatWasDeletedDuringItsRestoreDoNotStay(t *testing.T) {
 	}
 	if _, err := os.Stat(cluster.Dir(target.StateDir, "blue")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("files are left: %v", err)
+	}
+}
+
+func TestABackupOfAClusterThatWasDeletedMeanwhileIsNone(t *testing.T) {
+	r := registrytest.New(t)
+	c, err := r.Create(t.Context(), registry.Cluster{Name: "blue", CreatedAt: time.Unix(1e9, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkSame(t.Context(), r, c); err != nil {
+		t.Errorf("nothing happened: %v", err)
+	}
+	deleting, err := r.Change(t.Context(), "blue", func(c *registry.Cluster) error { c.Deleting = true; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkSame(t.Context(), r, c); err == nil {
+		t.Error("it is being deleted")
+	}
+	if err := r.Delete(t.Context(), deleting); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkSame(t.Context(), r, c); err == nil {
+		t.Error("it is gone")
+	}
+	if _, err := r.Create(t.Context(), registry.Cluster{Name: "blue", CreatedAt: time.Unix(1e9+1, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkSame(t.Context(), r, c); err == nil {
+		t.Error("it is another cluster")
+	}
+}
+
+func TestABackupWithoutRoomSaysHowMuchItNeeds(t *testing.T) {
+	if err := checkRoom(t.TempDir(), 1); err != nil {
+		t.Error(err)
+	}
+	if err := checkRoom(t.TempDir(), 1<<60); err == nil || !strings.Contains(err.Error(), "1099511627776 MiB") {
+		t.Errorf("error %v", err)
 	}
 }
 
