@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,8 @@ type Taken struct {
 	Snapshot
 }
 
-// Take takes a backup of one cluster and removes those beyond Keep.
+// Take takes a backup of one cluster and removes those beyond Keep. When only the removal
+// fails, it returns what it took beside the error.
 func Take(ctx context.Context, o Options, name string) (Taken, error) {
 	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 	defer cancel()
@@ -63,7 +65,10 @@ func Take(ctx context.Context, o Options, name string) (Taken, error) {
 	if err != nil {
 		return Taken{}, fmt.Errorf("back cluster %s up: %w", name, err)
 	}
-	return taken, prune(ctx, o, name)
+	if err := prune(ctx, o, name, taken.Archive); err != nil {
+		return taken, fmt.Errorf("remove old backups of cluster %s: %w", name, err)
+	}
+	return taken, nil
 }
 
 func take(ctx context.Context, o Options, name string) (Taken, error) {
@@ -186,8 +191,9 @@ func collect(saved registry.Saved, keyDir, snapshot string) ([]member, error) {
 	return files, nil
 }
 
-// prune removes the oldest archives of a cluster that there is one too many of.
-func prune(ctx context.Context, o Options, name string) error {
+// prune removes the oldest archives of a cluster that there is one too many of. The one just
+// taken stays, also beside such that are dated in the future.
+func prune(ctx context.Context, o Options, name, taken string) error {
 	if o.Keep <= 0 {
 		return nil
 	}
@@ -195,8 +201,8 @@ func prune(ctx context.Context, o Options, name string) error {
 	if err != nil {
 		return err
 	}
-	list := archives[name]
-	for _, archive := range list[:max(0, len(list)-o.Keep)] {
+	others := slices.DeleteFunc(archives[name], func(archive string) bool { return archive == taken })
+	for _, archive := range others[:max(0, len(others)+1-o.Keep)] {
 		if err := o.Place.Delete(ctx, archive); err != nil {
 			return err
 		}
