@@ -117,16 +117,23 @@ func takeBackups(ctx context.Context, flags backupFlags, stateDir string, names 
 			names = append(names, c.Name)
 		}
 	}
+	options := backup.Options{
+		StateDir: dir, Registry: clusters.Registry, Place: place, Key: key, Keep: flags.keep, Verify: verifyElsewhere, Log: clusters.log, Now: time.Now,
+	}
+	return takeEach(names, func(name string) (backup.Taken, error) { return backup.Take(ctx, options, name) })
+}
+
+// takeEach goes on after a failure, and returns what was taken with it too.
+func takeEach(names []string, take func(name string) (backup.Taken, error)) ([]backup.Taken, error) {
 	taken, failed := []backup.Taken{}, []error(nil)
 	for _, name := range names {
-		one, err := backup.Take(ctx, backup.Options{
-			StateDir: dir, Registry: clusters.Registry, Place: place, Key: key, Keep: flags.keep, Verify: verifyElsewhere, Log: clusters.log, Now: time.Now,
-		}, name)
+		one, err := take(name)
 		if err != nil {
 			failed = append(failed, err)
-			continue
 		}
-		taken = append(taken, one)
+		if one.Archive != "" {
+			taken = append(taken, one)
+		}
 	}
 	return taken, errors.Join(failed...)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,6 +84,22 @@ func TestAClusterComesBackFromItsBackup(t *testing.T) {
 		return len(taken) > 0, err
 	}))
 	other.must(service.Signal(syscall.SIGTERM))
+}
+
+func TestWhatWasTakenIsToldWhenTheRestFails(t *testing.T) {
+	failure := errors.New("the place is full")
+	taken, err := takeEach([]string{"none", "unpruned", "good"}, func(name string) (backup.Taken, error) {
+		switch name {
+		case "none":
+			return backup.Taken{}, failure
+		case "unpruned":
+			return backup.Taken{Archive: name}, failure
+		}
+		return backup.Taken{Archive: name}, nil
+	})
+	if len(taken) != 2 || taken[0].Archive != "unpruned" || taken[1].Archive != "good" || !errors.Is(err, failure) {
+		t.Errorf("taken %+v, %v", taken, err)
+	}
 }
 
 // fill writes what has to come back.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/backup"
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
@@ -75,7 +76,7 @@ func (f *restoreFlags) restore(ctx context.Context) ([]backup.Restored, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := backup.Choose(archives, f.clusters, at)
+	chosen, skipped, err := backup.Choose(archives, f.clusters, at)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +85,9 @@ func (f *restoreFlags) restore(ctx context.Context) ([]backup.Restored, error) {
 		return nil, err
 	}
 	defer clusters.close()
+	for _, name := range skipped {
+		clusters.log.Warn("cluster is not brought back, it has no backup of before that time", zap.String("cluster", name), zap.Time("at", at))
+	}
 	target := backup.Target{StateDir: dir, Registry: clusters.Registry, Replace: f.replace, Log: clusters.log}
 	restored, failed := []backup.Restored{}, []error(nil)
 	for _, archive := range chosen {

@@ -3,6 +3,7 @@ package backup
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,7 +14,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -21,18 +21,8 @@ import (
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 )
 
-// What is in an archive: a tar file, compressed with zstd, encrypted with age.
-const (
-	registryFile = "registry.json"
-	snapshotFile = "etcd.db"
-	keyPrefix    = "pki/"
-	// manifestFile comes last, so that an archive that has one is complete.
-	manifestFile = "manifest.json"
-
-	format = 1
-	// maxDocument bounds what is read into memory: a manifest, a cluster's registry documents.
-	maxDocument = 64 << 20
-)
+// format changes when archives of before cannot be read any more.
+const format = 1
 
 // Manifest says what an archive is of.
 type Manifest struct {
@@ -72,11 +62,7 @@ func pack(path string, key *Key, manifest Manifest, files []member) (size int64,
 			return 0, err
 		}
 	}
-	document, err := json.Marshal(manifest)
-	if err != nil {
-		return 0, fmt.Errorf("encode manifest: %w", err)
-	}
-	if _, err := addMember(archive, member{name: manifestFile, content: document}); err != nil {
+	if err := addManifest(archive, key, manifest); err != nil {
 		return 0, err
 	}
 	for _, closer := range []io.Closer{archive, compressed, sealed} {
@@ -89,6 +75,22 @@ func pack(path string, key *Key, manifest Manifest, files []member) (size int64,
 		return 0, fmt.Errorf("write archive: %w", err)
 	}
 	return info.Size(), nil
+}
+
+// addManifest comes last, so that an archive that has a manifest is complete.
+func addManifest(archive *tar.Writer, key *Key, manifest Manifest) error {
+	if err := checkNeeded(manifest.SHA256); err != nil {
+		return err
+	}
+	document, err := json.Marshal(manifest)
+	if err != nil {
+		return fmt.Errorf("encode manifest: %w", err)
+	}
+	if _, err := addMember(archive, member{name: manifestFile, content: document}); err != nil || key == nil {
+		return err
+	}
+	_, err = addMember(archive, member{name: signatureFile, content: key.sign(document)})
+	return err
 }
 
 func addMember(archive *tar.Writer, f member) (sum string, err error) {
@@ -126,50 +128,75 @@ func unpack(stream io.Reader, key *Key, dir string) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, err
 	}
-	compressed, err := zstd.NewReader(opened)
+	compressed, err := zstd.NewReader(opened, zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	defer compressed.Close()
-	archive, sums := tar.NewReader(compressed), map[string]string{}
-	var manifest Manifest
-	for {
-		header, err := archive.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return Manifest{}, fmt.Errorf("%w: %w", errDamaged, err)
-		}
-		if header.Name == manifestFile {
-			if err := json.NewDecoder(io.LimitReader(archive, maxDocument)).Decode(&manifest); err != nil {
-				return Manifest{}, fmt.Errorf("%w: %w", errDamaged, err)
-			}
-			continue
-		}
-		if sums[header.Name], err = extract(archive, header.Name, dir); err != nil {
-			return Manifest{}, err
-		}
-	}
-	// The tar file ends before the encryption does, which says whether it is whole.
-	if _, err := io.Copy(io.Discard, compressed); err != nil {
+	found, err := extractAll(tar.NewReader(compressed), dir)
+	if err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
-	if manifest.Format != format {
-		return Manifest{}, fmt.Errorf("%w: format %d, want %d", errDamaged, manifest.Format, format)
+	// The tar file ends before the encryption does, which says whether it is whole.
+	n, err := io.Copy(io.Discard, io.LimitReader(compressed, 1))
+	if err == nil && n > 0 {
+		err = errors.New("there is more after its end")
 	}
-	if !maps.Equal(sums, manifest.SHA256) || !registry.ValidName(manifest.Cluster) {
-		return Manifest{}, fmt.Errorf("%w: its files are not those of its manifest", errDamaged)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	manifest, err := found.check(key)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return manifest, nil
 }
 
-// extract writes one file below dir, and nothing that an archive of ours would not hold.
-func extract(source io.Reader, name, dir string) (sum string, err error) {
-	base, isKey := strings.CutPrefix(name, keyPrefix)
-	if name != registryFile && name != snapshotFile && (!isKey || base != filepath.Base(base) || !filepath.IsLocal(base)) {
-		return "", fmt.Errorf("%w: unexpected file %q", errDamaged, name)
+// contents are what was found in an archive.
+type contents struct {
+	sums                map[string]string // of each file
+	manifest, signature []byte
+}
+
+// extractAll writes the files of an archive below dir, and nothing that an archive of ours
+// would not hold.
+func extractAll(archive *tar.Reader, dir string) (contents, error) {
+	found, seen := contents{sums: map[string]string{}}, map[string]bool{}
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return found, nil
+		}
+		if err != nil {
+			return found, err
+		}
+		name := header.Name
+		switch most, ok := limit(name); {
+		case !ok || header.Typeflag != tar.TypeReg:
+			return found, fmt.Errorf("unexpected file %q", name)
+		case header.Size > most:
+			return found, fmt.Errorf("%s has %d bytes, more than the %d it may have", name, header.Size, most)
+		case seen[name]:
+			return found, fmt.Errorf("%s is there twice", name)
+		case len(seen) == maxMembers:
+			return found, fmt.Errorf("it has more than %d files", maxMembers)
+		}
+		seen[name] = true
+		switch name {
+		case manifestFile:
+			found.manifest, err = io.ReadAll(archive)
+		case signatureFile:
+			found.signature, err = io.ReadAll(archive)
+		default:
+			found.sums[name], err = extract(archive, name, dir)
+		}
+		if err != nil {
+			return found, fmt.Errorf("%s: %w", name, err)
+		}
 	}
+}
+
+func extract(source io.Reader, name, dir string) (sum string, err error) {
 	digest := sha256.New()
 	source = io.TeeReader(source, digest)
 	if dir == "" {
@@ -177,10 +204,42 @@ func extract(source io.Reader, name, dir string) (sum string, err error) {
 	} else {
 		err = copyTo(filepath.Join(dir, name), source)
 	}
-	if err != nil {
-		return "", fmt.Errorf("%w: %s: %w", errDamaged, name, err)
+	return hexSum(digest), err
+}
+
+// check tells whether an archive is whole, and written by one who has the key.
+func (c contents) check(key *Key) (Manifest, error) {
+	if !key.signed(c.manifest, c.signature) {
+		return Manifest{}, errors.New("its manifest is not signed with this key")
 	}
-	return hexSum(digest), nil
+	var manifest Manifest
+	if err := json.Unmarshal(c.manifest, &manifest); err != nil {
+		return Manifest{}, fmt.Errorf("%s: %w", manifestFile, err)
+	}
+	if manifest.Format != format {
+		return Manifest{}, fmt.Errorf("format %d, want %d", manifest.Format, format)
+	}
+	if !maps.Equal(c.sums, manifest.SHA256) || !registry.ValidName(manifest.Cluster) {
+		return Manifest{}, errors.New("its files are not those of its manifest")
+	}
+	return manifest, checkNeeded(c.sums)
+}
+
+// readArchive unpacks an archive of a place, and holds it to its name.
+func readArchive(ctx context.Context, place Place, archive string, key *Key, dir string) (Manifest, error) {
+	stream, err := place.Open(ctx, archive)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer stream.Close()
+	manifest, err := unpack(stream, key, dir)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("read %s: %w", archive, err)
+	}
+	if is := archiveName(manifest.Cluster, manifest.TakenAt); is != archive {
+		return Manifest{}, fmt.Errorf("read %s: %w: it is %s by its manifest", archive, errDamaged, is)
+	}
+	return manifest, nil
 }
 
 // copyTo writes a file, and the directory it is in, for their owner only.

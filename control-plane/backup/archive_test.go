@@ -3,14 +3,23 @@ package backup
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
+	"io"
+	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
+	"github.com/ovenbird-dev/ovenbird/control-plane/component"
 )
 
 func testKey(t *testing.T) *Key {
@@ -26,15 +35,24 @@ func testKey(t *testing.T) *Key {
 	return key
 }
 
+// whole is everything that an archive needs, with given in its place.
+func whole(given ...member) []member {
+	var files []member
+	for _, name := range needed() {
+		f := member{name: name, content: []byte("secret")}
+		if i := slices.IndexFunc(given, func(g member) bool { return g.name == name }); i >= 0 {
+			f = given[i]
+		}
+		files = append(files, f)
+	}
+	return files
+}
+
 // packed is an archive of a cluster named blue.
 func packed(t *testing.T, key *Key) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "archive")
-	size, err := pack(path, key, Manifest{Cluster: "blue", TakenAt: time.Unix(1e9, 0)}, []member{
-		{name: registryFile, content: []byte("{}")},
-		{name: snapshotFile, content: bytes.Repeat([]byte("data"), 100_000)},
-		{name: keyPrefix + "ca.key", content: []byte("secret")},
-	})
+	size, err := pack(path, key, Manifest{Cluster: "blue", TakenAt: time.Unix(1e9, 0)}, whole())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,23 +106,179 @@ func TestADamagedArchiveIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnArchiveWithForeignFilesIsRefused(t *testing.T) {
+// forged is an archive, sealed for key, of what somebody else wrote.
+func forged(t *testing.T, key *Key, write func(*tar.Writer) error, options ...zstd.EOption) io.Reader {
+	t.Helper()
+	var data bytes.Buffer
+	sealed, err := key.seal(&data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compressed, err := zstd.NewWriter(sealed, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := tar.NewWriter(compressed)
+	if err := write(archive); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(archive.Close(), compressed.Close(), sealed.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return &data
+}
+
+func members(files ...member) func(*tar.Writer) error {
+	return func(archive *tar.Writer) error {
+		for _, f := range files {
+			if _, err := addMember(archive, f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func TestAnArchiveThatOursWouldNotBeIsRefused(t *testing.T) {
+	noise := make([]byte, 1<<20)
+	for i := range noise {
+		noise[i] = byte(rand.N(256))
+	}
+	many := whole()
+	for i := range maxMembers {
+		many = append(many, member{name: keyPrefix + strconv.Itoa(i)})
+	}
+	tests := map[string]struct {
+		archive io.Reader
+		want    string
+	}{
+		"with a file too large": {forged(t, nil, members(member{name: keyPrefix + "ca.key", content: make([]byte, maxKey+1)})), "more than"},
+		"with a file twice":     {forged(t, nil, members(append(whole(), whole()...)...)), "twice"},
+		"with too many files":   {forged(t, nil, members(many...)), "more than 64 files"},
+		"with a directory": {forged(t, nil, func(archive *tar.Writer) error {
+			return archive.WriteHeader(&tar.Header{Name: keyPrefix + "ca.key", Typeflag: tar.TypeDir})
+		}), "unexpected file"},
+		"that takes much memory": {forged(t, nil, members(member{name: snapshotFile, content: noise}), zstd.WithWindowSize(2*maxWindow)), "window"},
+	}
 	for _, name := range []string{"../ca.key", "/etc/passwd", "pki/../../ca.key", "pki/a/b", "pki/..", "other"} {
-		var data bytes.Buffer
-		compressed, err := zstd.NewWriter(&data)
+		test := tests["with a directory"]
+		test.archive = forged(t, nil, members(member{name: name, content: []byte("x")}))
+		tests["with a file "+name] = test
+	}
+	for name, test := range tests {
+		if _, err := unpack(test.archive, nil, t.TempDir()); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+func TestAnArchiveOfWhoHasThePublicHalfAloneIsRefused(t *testing.T) {
+	owner, stranger := testKey(t), testKey(t)
+	for name, signer := range map[string]*Key{"not signed": nil, "signed with another key": stranger} {
+		archive := forged(t, owner, func(archive *tar.Writer) error {
+			manifest := Manifest{Format: format, Cluster: "blue", SHA256: map[string]string{}}
+			for _, f := range whole() {
+				var err error
+				if manifest.SHA256[f.name], err = addMember(archive, f); err != nil {
+					return err
+				}
+			}
+			return addManifest(archive, signer, manifest)
+		})
+		if _, err := unpack(archive, owner, t.TempDir()); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), "not signed with this key") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAKeyThatWasReplacedStillOpensItsArchivesBesideTheNewOne(t *testing.T) {
+	dir := t.TempDir()
+	var files [2]string
+	for i := range files {
+		files[i] = filepath.Join(dir, strconv.Itoa(i))
+		if _, err := MakeKey(files[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	former, err := ReadKey(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := packed(t, former)
+	// The newer identity is the first.
+	for _, file := range files {
+		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		archive := tar.NewWriter(compressed)
-		if _, err := addMember(archive, member{name: name, content: []byte("x")}); err != nil {
+		rest, _ := os.ReadFile(filepath.Join(dir, "both"))
+		if err := os.WriteFile(filepath.Join(dir, "both"), append(data, rest...), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(archive.Close(), compressed.Close()); err != nil {
+	}
+	both, err := ReadKey(filepath.Join(dir, "both"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unpack(bytes.NewReader(archive), both, ""); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnArchiveIsOfTheTimeInItsName(t *testing.T) {
+	place, dir, key := directory{t.TempDir()}, t.TempDir(), testKey(t)
+	source := filepath.Join(dir, "archive")
+	if err := os.WriteFile(source, packed(t, key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, renamed := range map[string]bool{
+		archiveName("blue", time.Unix(1e9, 999)): false,
+		archiveName("blue", time.Unix(1e9+1, 0)): true,
+		archiveName("green", time.Unix(1e9, 0)):  true,
+	} {
+		if err := place.Put(t.Context(), name, source); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := unpack(&data, nil, t.TempDir()); !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), "unexpected file") {
+		if _, err := readArchive(t.Context(), place, name, key, ""); errors.Is(err, errDamaged) != renamed {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestAnArchiveWithoutAKeyThatTheClusterNeedsIsNeitherWrittenNorRead(t *testing.T) {
+	for i, name := range needed() {
+		files := slices.Delete(whole(), i, i+1)
+		if _, err := pack(filepath.Join(t.TempDir(), "archive"), nil, Manifest{Cluster: "blue"}, files); err == nil || !strings.Contains(err.Error(), name+" is missing") {
+			t.Errorf("%s: %v", name, err)
+		}
+		sums := map[string]string{}
+		for _, f := range files {
+			sums[f.name] = "sum"
+		}
+		manifest, err := json.Marshal(Manifest{Format: format, Cluster: "blue", SHA256: sums})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (contents{sums: sums, manifest: manifest}).check(nil); err == nil || !strings.Contains(err.Error(), name+" is missing") {
+			t.Errorf("read without %s: %v", name, err)
+		}
+	}
+}
+
+func TestABackupNeedsTheKeysThatAClusterHas(t *testing.T) {
+	spec := component.Keys(component.Cluster{ServiceCIDR: netip.MustParsePrefix("172.20.0.0/16")}, nil)
+	want := []string{registryFile, snapshotFile, keyPrefix + cluster.EncryptionKey}
+	for _, name := range spec.SigningKeys {
+		want = append(want, keyPrefix+name+".key")
+	}
+	for _, authority := range spec.Authorities {
+		want = append(want, keyPrefix+authority.Name+".crt", keyPrefix+authority.Name+".key")
+	}
+	got := needed()
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("needed are %v, want %v", got, want)
 	}
 }
 

@@ -4,8 +4,8 @@
 // An archive holds what cannot be made again: a snapshot of the cluster's etcd, what the
 // registry says of the cluster, its authorities, its service account key and the key that
 // Secrets are encrypted with. Whoever has an archive has the cluster, so it leaves the
-// machine encrypted only. It is verified when it is taken, by what restores it, and read back from
-// where it is kept.
+// machine encrypted only, and only one that was made with the same key is restored. It is
+// verified when it is taken, by what restores it, and read back from where it is kept.
 package backup
 
 import (
@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
@@ -54,7 +56,8 @@ type Taken struct {
 	Snapshot
 }
 
-// Take takes a backup of one cluster and removes those beyond Keep.
+// Take takes a backup of one cluster and removes those beyond Keep. When only the removal
+// fails, it returns what it took beside the error.
 func Take(ctx context.Context, o Options, name string) (Taken, error) {
 	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
 	defer cancel()
@@ -62,7 +65,10 @@ func Take(ctx context.Context, o Options, name string) (Taken, error) {
 	if err != nil {
 		return Taken{}, fmt.Errorf("back cluster %s up: %w", name, err)
 	}
-	return taken, prune(ctx, o, name)
+	if err := prune(ctx, o, name, taken.Archive); err != nil {
+		return taken, fmt.Errorf("remove old backups of cluster %s: %w", name, err)
+	}
+	return taken, nil
 }
 
 func take(ctx context.Context, o Options, name string) (Taken, error) {
@@ -96,14 +102,27 @@ func take(ctx context.Context, o Options, name string) (Taken, error) {
 	if err != nil {
 		return Taken{}, err
 	}
+	if err := checkSame(ctx, o.Registry, saved.Cluster); err != nil {
+		return Taken{}, err
+	}
 	archive := archiveName(name, now)
 	if err := o.Place.Put(ctx, archive, work.path("archive")); err != nil {
 		return Taken{}, err
 	}
-	if err := readBack(ctx, o.Place, archive, o.Key); err != nil {
+	if _, err := readArchive(ctx, o.Place, archive, o.Key, ""); err != nil {
 		return Taken{}, errors.Join(err, o.Place.Delete(ctx, archive))
 	}
 	return Taken{Cluster: name, Archive: archive, Bytes: size, Snapshot: verified}, nil
+}
+
+// checkSame tells whether c is still there. Otherwise what was collected since may be
+// incomplete, or of another cluster of that name.
+func checkSame(ctx context.Context, r *registry.Registry, c registry.Cluster) error {
+	latest, err := r.Get(ctx, c.Name)
+	if err == nil && (latest.Deleting || !latest.CreatedAt.Equal(c.CreatedAt)) {
+		err = errors.New("it was deleted meanwhile")
+	}
+	return err
 }
 
 // saveSnapshot copies the data of a cluster's etcd, as of one moment.
@@ -117,18 +136,37 @@ func saveSnapshot(ctx context.Context, o Options, name, path string) error {
 		return err
 	}
 	defer etcd.Close()
-	if err := answers(ctx, etcd); err != nil {
+	size, err := sizeOf(ctx, etcd)
+	if err != nil {
+		return err
+	}
+	// For the snapshot, what it is restored to for a trial, and the archive.
+	if err := checkRoom(filepath.Dir(path), 3*size); err != nil {
 		return err
 	}
 	return download(ctx, etcd, path)
 }
 
-// answers keeps a cluster that is down from holding the others' backups up.
-func answers(ctx context.Context, etcd *clientv3.Client) error {
+// sizeOf returns how many bytes of data an etcd has. A cluster that is down does not hold
+// the others' backups up.
+func sizeOf(ctx context.Context, etcd *clientv3.Client) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	if _, err := etcd.Status(ctx, etcd.Endpoints()[0]); err != nil {
-		return fmt.Errorf("its etcd does not answer: %w", err)
+	status, err := etcd.Status(ctx, etcd.Endpoints()[0])
+	if err != nil {
+		return 0, fmt.Errorf("its etcd does not answer: %w", err)
+	}
+	return status.DbSize, nil
+}
+
+// checkRoom tells whether there is room for size bytes more in dir.
+func checkRoom(dir string, size int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("look for room in %s: %w", dir, err)
+	}
+	if free := int64(fs.Bavail) * fs.Bsize; free < size { //nolint:gosec // no file system is that large
+		return fmt.Errorf("there is no room in %s: a backup needs %d MiB free there, three times the cluster's data, and %d MiB are", dir, size>>20, free>>20)
 	}
 	return nil
 }
@@ -153,21 +191,9 @@ func collect(saved registry.Saved, keyDir, snapshot string) ([]member, error) {
 	return files, nil
 }
 
-// readBack reads an archive where it is kept to its end.
-func readBack(ctx context.Context, place Place, archive string, key *Key) error {
-	stream, err := place.Open(ctx, archive)
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	if _, err := unpack(stream, key, ""); err != nil {
-		return fmt.Errorf("read %s back: %w", archive, err)
-	}
-	return nil
-}
-
-// prune removes the oldest archives of a cluster that there is one too many of.
-func prune(ctx context.Context, o Options, name string) error {
+// prune removes the oldest archives of a cluster that there is one too many of. The one just
+// taken stays, also beside such that are dated in the future.
+func prune(ctx context.Context, o Options, name, taken string) error {
 	if o.Keep <= 0 {
 		return nil
 	}
@@ -175,8 +201,8 @@ func prune(ctx context.Context, o Options, name string) error {
 	if err != nil {
 		return err
 	}
-	list := archives[name]
-	for _, archive := range list[:max(0, len(list)-o.Keep)] {
+	others := slices.DeleteFunc(archives[name], func(archive string) bool { return archive == taken })
+	for _, archive := range others[:max(0, len(others)+1-o.Keep)] {
 		if err := o.Place.Delete(ctx, archive); err != nil {
 			return err
 		}

@@ -1,21 +1,30 @@
 package backup
 
 import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"filippo.io/age"
 )
 
-// Key encrypts and decrypts archives: an age identity (https://age-encryption.org). The
-// zero of it, nil, leaves them as they are.
+// Key encrypts, signs and decrypts archives: an age identity (https://age-encryption.org).
+// The zero of it, nil, leaves them as they are. It signs because anybody who has the public
+// half, which is no secret, can encrypt.
 type Key struct {
 	identities []age.Identity
 	recipient  age.Recipient
+	signing    [][]byte // of each identity
 }
+
+// signingPurpose keeps what is derived for signing apart from any other use of an identity.
+const signingPurpose = "ovenbird backup manifest"
 
 // ReadKey reads a file as `age-keygen` and MakeKey write it. Nobody but its owner may read it.
 func ReadKey(path string) (*Key, error) {
@@ -47,7 +56,35 @@ func ReadKey(path string) (*Key, error) {
 	default:
 		return nil, fmt.Errorf("%s: archives cannot be encrypted to a %T", path, first)
 	}
+	for _, identity := range identities {
+		secret, ok := identity.(fmt.Stringer)
+		if !ok {
+			return nil, fmt.Errorf("%s: archives cannot be signed with a %T", path, identity)
+		}
+		signing, err := hkdf.Key(sha256.New, []byte(secret.String()), nil, signingPurpose, sha256.Size)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		k.signing = append(k.signing, signing)
+	}
 	return k, nil
+}
+
+// sign returns the HMAC-SHA256 of a manifest, by the identity that archives are encrypted to.
+func (k *Key) sign(manifest []byte) []byte { return authenticate(k.signing[0], manifest) }
+
+// signed tells whether a manifest was signed with one of the identities, which only their
+// owner can do. Without a key there is nothing to tell it by.
+func (k *Key) signed(manifest, signature []byte) bool {
+	return k == nil || slices.ContainsFunc(k.signing, func(signing []byte) bool {
+		return hmac.Equal(authenticate(signing, manifest), signature)
+	})
+}
+
+func authenticate(key, message []byte) []byte {
+	code := hmac.New(sha256.New, key)
+	code.Write(message)
+	return code.Sum(nil)
 }
 
 // MakeKey writes a new key to a file that must not be there, and returns the public half.

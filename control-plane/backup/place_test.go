@@ -102,7 +102,7 @@ func TestAPlaceKeepsArchives(t *testing.T) {
 			if data, err := io.ReadAll(stream); err != nil || string(data) != "archive" {
 				t.Errorf("it holds %q, %v", data, err)
 			}
-			if err := prune(t.Context(), Options{Place: place, Keep: 2}, "blue"); err != nil {
+			if err := prune(t.Context(), Options{Place: place, Keep: 2}, "blue", want[4]); err != nil {
 				t.Fatal(err)
 			}
 			archives, err = Archives(t.Context(), place)
@@ -142,10 +142,38 @@ func TestABackupIsDueAnIntervalAfterTheLast(t *testing.T) {
 		"there is none":       {nil, true},
 		"it is an hour old":   {[]string{archiveName("blue", now.Add(-9*time.Hour)), archiveName("blue", now.Add(-time.Hour))}, false},
 		"it is six hours old": {[]string{archiveName("blue", now.Add(-6*time.Hour))}, true},
+		"it was taken by a clock that is somewhat ahead":    {[]string{archiveName("blue", now.Add(time.Minute))}, false},
+		"there is none but of the future":                   {[]string{archiveName("blue", now.Add(2*time.Hour))}, true},
+		"it is an hour old, and there is one of the future": {[]string{archiveName("blue", now.Add(-time.Hour)), archiveName("blue", now.AddDate(1, 0, 0))}, false},
 	} {
-		if got := due(test.archives, 6*time.Hour, now); got != test.want {
+		past, ahead := split(test.archives, now)
+		if got := due(past, 6*time.Hour, now); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
+		if told := len(ahead) > 0; told != strings.Contains(name, "future") {
+			t.Errorf("%s: told of %v", name, ahead)
+		}
+	}
+}
+
+func TestTheArchiveJustTakenStaysBesideThoseOfTheFuture(t *testing.T) {
+	place, source, now := directory{t.TempDir()}, filepath.Join(t.TempDir(), "source"), time.Now()
+	if err := os.WriteFile(source, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, days := range []int{-1, 0, 365, 366} {
+		names = append(names, archiveName("blue", now.AddDate(0, 0, days)))
+		if err := place.Put(t.Context(), names[len(names)-1], source); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := prune(t.Context(), Options{Place: place, Keep: 2}, "blue", names[1]); err != nil {
+		t.Fatal(err)
+	}
+	archives, err := Archives(t.Context(), place)
+	if want := []string{names[1], names[3]}; err != nil || !slices.Equal(archives["blue"], want) {
+		t.Errorf("archives %v, %v, want %v", archives, err, want)
 	}
 }
 
@@ -154,21 +182,23 @@ func TestTheArchiveToRestoreIsTheNewestOfItsTime(t *testing.T) {
 	early, late, green := archiveName("blue", noon), archiveName("blue", noon.Add(time.Hour)), archiveName("green", noon.Add(time.Hour))
 	archives := map[string][]string{"blue": {early, late}, "green": {green}}
 	for _, test := range []struct {
-		names []string
-		at    time.Time
-		want  []string // nil: an error
+		names   []string
+		at      time.Time
+		want    []string // nil: an error
+		skipped []string
 	}{
-		{nil, time.Time{}, []string{late, green}},
-		{[]string{"blue"}, time.Time{}, []string{late}},
-		{[]string{"blue"}, noon.Add(time.Minute), []string{early}},
-		{[]string{"blue"}, noon, []string{early}},
-		{[]string{"green"}, noon, nil},
-		{[]string{"red"}, time.Time{}, nil},
+		{nil, time.Time{}, []string{late, green}, nil},
+		{nil, noon, []string{early}, []string{"green"}},
+		{nil, noon.Add(-time.Minute), nil, []string{"blue", "green"}},
+		{[]string{"blue"}, time.Time{}, []string{late}, nil},
+		{[]string{"blue"}, noon.Add(time.Minute), []string{early}, nil},
+		{[]string{"blue"}, noon, []string{early}, nil},
+		{[]string{"green"}, noon, nil, nil},
+		{[]string{"red"}, time.Time{}, nil, nil},
 	} {
-		got, err := Choose(archives, test.names, test.at)
-		slices.Sort(got)
-		if !slices.Equal(got, test.want) || (err == nil) != (test.want != nil) {
-			t.Errorf("%v at %v: %v, %v, want %v", test.names, test.at, got, err, test.want)
+		got, skipped, err := Choose(archives, test.names, test.at)
+		if !slices.Equal(got, test.want) || !slices.Equal(skipped, test.skipped) || (err == nil) != (test.want != nil) {
+			t.Errorf("%v at %v: %v, skipped %v, %v, want %v", test.names, test.at, got, skipped, err, test.want)
 		}
 	}
 }

@@ -38,8 +38,9 @@ type Restored struct {
 }
 
 // Restore brings a cluster back from an archive. The archive is whole on this machine before
-// anything that is in the way is touched; the record comes last, and has the service
-// start the cluster. Killed in between, it can be done again.
+// anything that is in the way is touched. Then a record takes the name, the files are put in
+// place, and last the record has the service start the cluster. Killed in between, it can be
+// done again, and the cluster can be deleted.
 func Restore(ctx context.Context, t Target, place Place, archive string, key *Key) (Restored, error) {
 	name, _, ok := parseName(archive)
 	if !ok {
@@ -68,37 +69,60 @@ func (t Target) restore(ctx context.Context, name string, place Place, archive s
 		return Restored{}, err
 	}
 	if t.Replace {
-		if err := t.clear(ctx, name); err != nil {
-			return Restored{}, err
-		}
+		err = t.clear(ctx, name)
+	} else {
+		err = t.clearAbandoned(ctx, name)
 	}
-	dir := cluster.Dir(t.StateDir, name)
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return Restored{}, fmt.Errorf("make cluster directory: %w", err)
-	}
-	if err := os.Rename(staged.dir, dir); err != nil {
-		return Restored{}, fmt.Errorf("put the cluster's files in place: %w", err)
-	}
-	if err := syncDirectory(filepath.Dir(dir)); err != nil {
+	if err != nil {
 		return Restored{}, err
 	}
 	c, err := t.Registry.Import(ctx, saved)
 	if err != nil {
 		return Restored{}, err
 	}
+	if c, err = t.place(ctx, staged, c); err != nil {
+		return Restored{}, err
+	}
 	t.Log.Info("cluster is restored", zap.String("cluster", name), zap.String("archive", archive))
 	return Restored{Cluster: name, Archive: archive, TakenAt: manifest.TakenAt, Port: c.Port}, nil
+}
+
+// place puts a cluster's files where the service expects them, and has it start from there.
+func (t Target) place(ctx context.Context, staged *work, c registry.Cluster) (registry.Cluster, error) {
+	dir := cluster.Dir(t.StateDir, c.Name)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return c, fmt.Errorf("make cluster directory: %w", err)
+	}
+	if err := os.Rename(staged.dir, dir); err != nil {
+		return c, fmt.Errorf("put the cluster's files in place: %w", err)
+	}
+	if err := syncDirectory(filepath.Dir(dir)); err != nil {
+		return c, err
+	}
+	finished, err := t.Registry.FinishImport(ctx, c)
+	if errors.Is(err, registry.ErrNotFound) || errors.Is(err, registry.ErrConflict) {
+		err = errors.Join(fmt.Errorf("it was deleted meanwhile: %w", err), t.takeBack(ctx, c))
+	}
+	return finished, err
+}
+
+// takeBack removes the files of a cluster that was deleted while they were put in place,
+// perhaps before they were there to be removed, unless there is another of its name.
+func (t Target) takeBack(ctx context.Context, c registry.Cluster) error {
+	latest, err := t.Registry.Get(ctx, c.Name)
+	if err == nil && !latest.CreatedAt.Equal(c.CreatedAt) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, registry.ErrNotFound) {
+		return err
+	}
+	return os.RemoveAll(cluster.Dir(t.StateDir, c.Name))
 }
 
 // stage lays a cluster's directory out as the service expects to find it.
 func (t Target) stage(ctx context.Context, staged *work, name string, place Place, archive string, key *Key) (Manifest, registry.Saved, error) {
 	fail := func(err error) (Manifest, registry.Saved, error) { return Manifest{}, registry.Saved{}, err }
-	stream, err := place.Open(ctx, archive)
-	if err != nil {
-		return fail(err)
-	}
-	defer stream.Close()
-	manifest, err := unpack(stream, key, staged.dir)
+	manifest, err := readArchive(ctx, place, archive, key, staged.dir)
 	if err != nil {
 		return fail(err)
 	}
@@ -106,8 +130,8 @@ func (t Target) stage(ctx context.Context, staged *work, name string, place Plac
 	if err != nil {
 		return fail(err)
 	}
-	if manifest.Cluster != name || saved.Cluster.Name != name {
-		return fail(fmt.Errorf("%s is of cluster %s", archive, manifest.Cluster))
+	if saved.Cluster.Name != name {
+		return fail(fmt.Errorf("%s is of cluster %s", archive, saved.Cluster.Name))
 	}
 	if err := restoreSnapshot(staged.path(snapshotFile), staged.path(cluster.EtcdData)); err != nil {
 		return fail(err)
@@ -115,10 +139,14 @@ func (t Target) stage(ctx context.Context, staged *work, name string, place Plac
 	return manifest, saved, errors.Join(os.Remove(staged.path(snapshotFile)), os.Remove(staged.path(registryFile)))
 }
 
-// checkClear refuses when there is a cluster of that name, or what is left of one.
+// checkClear refuses when there is a cluster of that name, or what is left of one that no
+// restore began.
 func (t Target) checkClear(ctx context.Context, name string) error {
 	const advice = "give --replace to have it removed for good"
 	c, err := t.Registry.Get(ctx, name)
+	if abandoned(c) {
+		return nil
+	}
 	if err == nil {
 		return fmt.Errorf("a cluster of that name, %s, %w: %s", c.Status.Phase, ErrInTheWay, advice)
 	}
@@ -130,6 +158,27 @@ func (t Target) checkClear(ctx context.Context, name string) error {
 		return fmt.Errorf("%s, which the registry does not know, %w: %s", dir, ErrInTheWay, advice)
 	}
 	return nil
+}
+
+// abandoned tells whether c is what a killed restore left, for one that has its lock.
+func abandoned(c registry.Cluster) bool {
+	return c.Status.Phase == registry.PhaseRestoring && !c.Deleting
+}
+
+// clearAbandoned removes what a killed restore left: files, then record, so that the files
+// are never without one.
+func (t Target) clearAbandoned(ctx context.Context, name string) error {
+	c, err := t.Registry.Get(ctx, name)
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil
+	}
+	if err != nil || !abandoned(c) {
+		return err
+	}
+	if err := os.RemoveAll(cluster.Dir(t.StateDir, name)); err != nil {
+		return fmt.Errorf("remove files of cluster %s: %w", name, err)
+	}
+	return t.Registry.Delete(ctx, c)
 }
 
 // clear has the service remove a cluster, or removes what the registry does not know of.

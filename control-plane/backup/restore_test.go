@@ -1,7 +1,9 @@
 package backup
 
 import (
+	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,11 +35,11 @@ func stored(t *testing.T, key *Key) (Place, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := []member{{name: registryFile, content: document}, {name: snapshotFile, path: snapshot}, {name: keyPrefix + "ca.key", content: []byte("secret")}}
-	if _, err := pack(filepath.Join(dir, "archive"), key, Manifest{Cluster: "blue"}, files); err != nil {
+	now, files := time.Now(), whole(member{name: registryFile, content: document}, member{name: snapshotFile, path: snapshot})
+	if _, err := pack(filepath.Join(dir, "archive"), key, Manifest{Cluster: "blue", TakenAt: now}, files); err != nil {
 		t.Fatal(err)
 	}
-	place, name := directory{filepath.Join(dir, "place")}, archiveName("blue", time.Now())
+	place, name := directory{filepath.Join(dir, "place")}, archiveName("blue", now)
 	if err := place.Put(t.Context(), name, filepath.Join(dir, "archive")); err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +88,98 @@ func TestARestoreTouchesNothingThatIsInTheWay(t *testing.T) {
 	target.Replace = false
 	if _, err := Restore(t.Context(), target, place, archive, key); !errors.Is(err, ErrInTheWay) {
 		t.Errorf("a cluster: %v", err)
+	}
+}
+
+func TestARestoreTakesOverFromOneThatWasKilled(t *testing.T) {
+	key := testKey(t)
+	place, archive := stored(t, key)
+	target := Target{StateDir: t.TempDir(), Registry: registrytest.New(t), Log: zap.NewNop()}
+	killed := registry.Saved{
+		Cluster:   registry.Cluster{Name: "blue", Port: 6443},
+		Documents: map[string]json.RawMessage{"/ovenbird/updates/blue/1": []byte(`{"ID":"1","Cluster":"blue"}`)},
+	}
+	if _, err := target.Registry.Import(t.Context(), killed); err != nil {
+		t.Fatal(err)
+	}
+	stray := filepath.Join(cluster.Dir(target.StateDir, "blue"), "stray")
+	if err := copyTo(stray, strings.NewReader("")); err != nil {
+		t.Fatal(err)
+	}
+	restored, err := Restore(t.Context(), target, place, archive, key)
+	if err != nil || restored.Port != 6443 {
+		t.Fatalf("%+v, %v", restored, err)
+	}
+	if c, err := target.Registry.Get(t.Context(), "blue"); err != nil || c.Status.Phase != registry.PhaseCreating {
+		t.Errorf("record %+v, %v", c, err)
+	}
+	if updates, err := target.Registry.ListUpdates(t.Context(), "blue"); err != nil || len(updates) != 0 {
+		t.Errorf("updates %v, %v, want those of the archive alone", updates, err)
+	}
+	if _, err := os.Stat(stray); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file of the killed restore is left: %v", err)
+	}
+}
+
+func TestFilesOfAClusterThatWasDeletedDuringItsRestoreDoNotStay(t *testing.T) {
+	target := Target{StateDir: t.TempDir(), Registry: registrytest.New(t), Log: zap.NewNop()}
+	saved := registry.Saved{Cluster: registry.Cluster{Name: "blue", Port: 6443, CreatedAt: time.Unix(1e9, 0)}}
+	imported, err := target.Registry.Import(t.Context(), saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := target.Registry.Delete(t.Context(), imported); err != nil {
+		t.Fatal(err)
+	}
+	staged, err := openWork(filepath.Join(target.StateDir, "restore"), "blue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer staged.close()
+	if _, err := target.place(t.Context(), staged, imported); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("error %v", err)
+	}
+	if _, err := os.Stat(cluster.Dir(target.StateDir, "blue")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("files are left: %v", err)
+	}
+}
+
+func TestABackupOfAClusterThatWasDeletedMeanwhileIsNone(t *testing.T) {
+	r := registrytest.New(t)
+	c, err := r.Create(t.Context(), registry.Cluster{Name: "blue", CreatedAt: time.Unix(1e9, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkSame(t.Context(), r, c); err != nil {
+		t.Errorf("nothing happened: %v", err)
+	}
+	deleting, err := r.Change(t.Context(), "blue", func(c *registry.Cluster) error { c.Deleting = true; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkSame(t.Context(), r, c); err == nil {
+		t.Error("it is being deleted")
+	}
+	if err := r.Delete(t.Context(), deleting); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkSame(t.Context(), r, c); err == nil {
+		t.Error("it is gone")
+	}
+	if _, err := r.Create(t.Context(), registry.Cluster{Name: "blue", CreatedAt: time.Unix(1e9+1, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkSame(t.Context(), r, c); err == nil {
+		t.Error("it is another cluster")
+	}
+}
+
+func TestABackupWithoutRoomSaysHowMuchItNeeds(t *testing.T) {
+	if err := checkRoom(t.TempDir(), 1); err != nil {
+		t.Error(err)
+	}
+	if err := checkRoom(t.TempDir(), 1<<60); err == nil || !strings.Contains(err.Error(), "1099511627776 MiB") {
+		t.Errorf("error %v", err)
 	}
 }
 

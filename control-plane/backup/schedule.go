@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,6 +18,9 @@ const (
 	fastestLook = time.Second
 	slowestLook = 10 * time.Minute
 )
+
+// clockSkew is how far the clock of who took an archive may be ahead of this machine's.
+const clockSkew = time.Hour
 
 // Run backs every ACTIVE cluster up whose newest archive is older than interval, until ctx
 // ends. When that was is read from the archives, so a service that is killed and started
@@ -47,17 +52,34 @@ func look(ctx context.Context, o Options, interval time.Duration) error {
 	}
 	var failed []error
 	for _, c := range clusters {
-		if c.Deleting || c.Status.Phase != registry.PhaseActive || !due(archives[c.Name], interval, o.Now()) {
+		past, ahead := split(archives[c.Name], o.Now())
+		if len(ahead) > 0 {
+			o.Log.Warn("backups are dated in the future, is a clock wrong?", zap.String("cluster", c.Name), zap.Strings("archives", ahead))
+		}
+		if c.Deleting || c.Status.Phase != registry.PhaseActive || !due(past, interval, o.Now()) {
 			continue
 		}
 		taken, err := Take(ctx, o, c.Name)
 		if err != nil {
 			failed = append(failed, err)
+		}
+		if taken.Archive == "" {
 			continue
 		}
 		o.Log.Info("backup is taken", zap.String("cluster", c.Name), zap.String("archive", taken.Archive), zap.Int64("bytes", taken.Bytes))
 	}
 	return errors.Join(failed...)
+}
+
+// split sets apart those of a cluster's archives that are dated in the future. They say
+// nothing of when the last one was taken.
+func split(archives []string, now time.Time) (past, ahead []string) {
+	for i, archive := range archives {
+		if _, at, _ := parseName(archive); at.Sub(now) > clockSkew {
+			return archives[:i], archives[i:]
+		}
+	}
+	return archives, nil
 }
 
 // due tells whether the newest of a cluster's archives is older than interval.
@@ -70,14 +92,13 @@ func due(archives []string, interval time.Duration, now time.Time) bool {
 }
 
 // Choose returns, for each cluster named, its newest archive that is no younger than at;
-// at zero: the newest. No names: all clusters.
-func Choose(archives map[string][]string, names []string, at time.Time) ([]string, error) {
-	if len(names) == 0 {
-		for name := range archives {
-			names = append(names, name)
-		}
+// at zero: the newest. No names: all clusters, and those that have no such archive are
+// skipped.
+func Choose(archives map[string][]string, names []string, at time.Time) (chosen, skipped []string, err error) {
+	all := len(names) == 0
+	if all {
+		names = slices.Sorted(maps.Keys(archives))
 	}
-	var chosen []string
 	for _, name := range names {
 		archive := ""
 		for _, candidate := range archives[name] {
@@ -85,10 +106,17 @@ func Choose(archives map[string][]string, names []string, at time.Time) ([]strin
 				archive = candidate
 			}
 		}
+		if archive == "" && all {
+			skipped = append(skipped, name)
+			continue
+		}
 		if archive == "" {
-			return nil, fmt.Errorf("there is no such archive of cluster %s, of %d that there are", name, len(archives[name]))
+			return nil, nil, fmt.Errorf("there is no such archive of cluster %s, of %d that there are", name, len(archives[name]))
 		}
 		chosen = append(chosen, archive)
 	}
-	return chosen, nil
+	if len(chosen) == 0 {
+		return nil, skipped, fmt.Errorf("there is no such archive of any cluster, of %d that there are", len(archives))
+	}
+	return chosen, skipped, nil
 }

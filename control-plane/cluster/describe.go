@@ -64,7 +64,7 @@ func (s Site) describe(c registry.Cluster, idle bool) (component.Cluster, error)
 	if err != nil {
 		return component.Cluster{}, err
 	}
-	secret, err := pki.EnsureSecret(filepath.Join(keys, "encryption.key"))
+	secret, err := pki.EnsureSecret(filepath.Join(keys, EncryptionKey))
 	if err != nil {
 		return component.Cluster{}, err
 	}

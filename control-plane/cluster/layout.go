@@ -15,6 +15,9 @@ const Authority = "ca"
 // ServiceAccountKey is the name, in KeyDir, of the key that signs service account tokens.
 const ServiceAccountKey = "service-account"
 
+// EncryptionKey is the file, in KeyDir, of the key that Secrets are encrypted with.
+const EncryptionKey = "encryption.key"
+
 // EtcdData is the directory, in Dir, of a cluster's etcd.
 const EtcdData = "etcd"
 

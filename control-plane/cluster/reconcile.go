@@ -7,6 +7,7 @@
 //	CREATING ──probes pass, access and add-ons applied──▶ ACTIVE ──▶ DELETING ──▶ record gone
 //	    └──what no retry can mend──▶ FAILED ───────────────────────────▲
 //
+// RESTORING clusters are left alone: CREATING follows once their files are in place.
 // ACTIVE is for good: a component that is down later is started again, and said in the
 // status message. An update changes what an ACTIVE cluster should be; it is finished once
 // all components run so, or fails after a while and what was before comes back. Processes

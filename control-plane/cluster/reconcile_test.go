@@ -139,6 +139,30 @@ func TestAClusterThatCannotBeMadeSaysWhyAndCanBeDeleted(t *testing.T) {
 	}
 }
 
+func TestAClusterThatIsBeingRestoredIsLeftAloneAndCanBeDeleted(t *testing.T) {
+	clusters, state := reconciling(t)
+	restoring := record("blue")
+	restoring.Status.Phase = registry.PhaseRestoring
+	if _, err := clusters.Create(t.Context(), restoring); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"green", "red"} {
+		if _, err := clusters.Create(t.Context(), record(name)); err != nil {
+			t.Fatal(err)
+		}
+		until(t, clusters, name, func(c registry.Cluster, err error) bool {
+			return err == nil && strings.Contains(c.Status.Message, "the disk is full")
+		})
+	}
+	if _, err := os.Stat(Dir(state, "blue")); !os.IsNotExist(err) {
+		t.Errorf("files were made: %v", err)
+	}
+	if _, err := clusters.Change(t.Context(), "blue", func(c *registry.Cluster) error { c.Deleting = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	until(t, clusters, "blue", func(_ registry.Cluster, err error) bool { return errors.Is(err, registry.ErrNotFound) })
+}
+
 func TestOneClusterInTroubleHoldsNobodyUp(t *testing.T) {
 	clusters, _ := reconciling(t)
 	for _, name := range []string{"blue", "green"} {

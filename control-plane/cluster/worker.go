@@ -149,7 +149,7 @@ func (w *worker) converge(ctx context.Context) (gone bool, err error) {
 		}
 		return true, nil
 	}
-	if c.Status.Phase == registry.PhaseFailed {
+	if c.Status.Phase == registry.PhaseFailed || c.Status.Phase == registry.PhaseRestoring {
 		return false, nil
 	}
 	err = w.make(ctx, c)

@@ -60,7 +60,8 @@ func (a *api) deleteCluster(ctx context.Context, r *http.Request) (any, error) {
 		// As on EKS, it protects a cluster that is of use: no update ends for one that is not.
 		case c.DeletionProtection && c.Status.Phase == registry.PhaseActive:
 			return badRequest(name, "Cluster %s has deletion protection on: turn it off with UpdateClusterConfig first", name)
-		case c.UpdateID != "":
+		// An update that was saved with a cluster ends only once that is restored.
+		case c.UpdateID != "" && c.Status.Phase != registry.PhaseRestoring:
 			return inUse(name, "Cannot delete because cluster %s currently has update %s in progress", name, c.UpdateID)
 		}
 		c.Deleting = true

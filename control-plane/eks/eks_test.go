@@ -214,6 +214,22 @@ func TestAClusterFromCreateToGone(t *testing.T) {
 	}
 }
 
+func TestAClusterThatIsBeingRestoredIsCreatingAndCanBeDeleted(t *testing.T) {
+	s, ctx := start(t, network{}), t.Context()
+	restoring := registry.Cluster{Name: "kitchen", CreatedAt: time.Now(), UpdateID: "saved", DeletionProtection: true, Status: registry.Status{Phase: registry.PhaseRestoring}}
+	if _, err := s.registry.Create(ctx, restoring); err != nil {
+		t.Fatal(err)
+	}
+	described, err := s.DescribeCluster(ctx, &awseks.DescribeClusterInput{Name: aws.String("kitchen")})
+	if err != nil || described.Cluster.Status != types.ClusterStatusCreating {
+		t.Errorf("described: %+v, %v", described, err)
+	}
+	deleted, err := s.DeleteCluster(ctx, &awseks.DeleteClusterInput{Name: aws.String("kitchen")})
+	if err != nil || deleted.Cluster.Status != types.ClusterStatusDeleting {
+		t.Errorf("deleted: %+v, %v", deleted, err)
+	}
+}
+
 func TestCreateRefusesBadRequestsByName(t *testing.T) {
 	s := start(t, network{})
 	type in = awseks.CreateClusterInput

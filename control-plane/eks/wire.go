@@ -126,7 +126,7 @@ func status(c registry.Cluster) string {
 	switch {
 	case c.Deleting:
 		return registry.PhaseDeleting
-	case c.Status.Phase == "":
+	case c.Status.Phase == "", c.Status.Phase == registry.PhaseRestoring:
 		return registry.PhaseCreating
 	case c.Status.Phase == registry.PhaseActive && c.UpdateID != "":
 		return registry.PhaseUpdating

@@ -40,8 +40,11 @@ const (
 	PhaseCreating = "CREATING"
 	PhaseActive   = "ACTIVE"
 	PhaseUpdating = "UPDATING" // never in a Status: ACTIVE, with an update in progress
-	PhaseDeleting = "DELETING"
-	PhaseFailed   = "FAILED"
+	// PhaseRestoring is in a Status alone, and the API shows it as CREATING: the cluster's
+	// name is taken, its files are being put in place, and the reconciler leaves it alone.
+	PhaseRestoring = "RESTORING"
+	PhaseDeleting  = "DELETING"
+	PhaseFailed    = "FAILED"
 )
 
 // How a cluster finds out what an IAM principal may do, as the EKS API spells it.

@@ -14,6 +14,9 @@ import (
 type Saved struct {
 	Cluster Cluster
 	// Documents are those that belong to the cluster, its access entries for one, by key.
+	// Which instance has which node certificate is not among them: it ends with the
+	// certificates, within a day. An instance whose certificate is not known renews once
+	// that has ended.
 	Documents map[string]json.RawMessage
 }
 
@@ -40,7 +43,7 @@ func (r *Registry) Export(ctx context.Context, name string) (Saved, error) {
 				return Saved{}, err
 			}
 			found = true
-		case belongsTo(key, name) && json.Valid(kv.Value):
+		case belongsTo(key, name) && !strings.HasPrefix(key, certificatesPrefix):
 			saved.Documents[key] = kv.Value
 		}
 	}
@@ -56,15 +59,19 @@ func belongsTo(key, cluster string) bool {
 	return ok && strings.HasPrefix(rest, cluster+"/")
 }
 
-// Import writes a cluster as it was saved, to be made anew from its files: its status begins
-// again. It keeps its port, or gets a free one when another cluster has that. ErrExists:
-// there is a cluster of that name.
+// Import writes a cluster as it was saved, with everything that belongs to it. It is
+// RESTORING, also when Import is killed half done: the reconciler leaves it alone until
+// FinishImport, and whoever imports again deletes it first. It keeps its port, or gets a
+// free one when another cluster has that. ErrExists: there is a cluster of that name.
 func (r *Registry) Import(ctx context.Context, saved Saved) (Cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	c := saved.Cluster
 	c.Deleting = false
-	c.Status = Status{Phase: PhaseCreating, KubernetesVersion: c.Status.KubernetesVersion}
+	c.Status = Status{
+		Phase: PhaseRestoring, KubernetesVersion: c.Status.KubernetesVersion,
+		Message: "`ovenbird restore` brings the cluster back; if it has ended, call it again or delete the cluster",
+	}
 	var writes []clientv3.Op
 	for key, document := range saved.Documents {
 		if !belongsTo(key, c.Name) {
@@ -77,8 +84,9 @@ func (r *Registry) Import(ctx context.Context, saved Saved) (Cluster, error) {
 	if err != nil {
 		return Cluster{}, fmt.Errorf("import cluster %s: %w", c.Name, err)
 	}
+	same := clientv3.Compare(clientv3.CreateRevision(clustersPrefix+c.Name), "=", c.Revision)
 	for rest := writes[len(first):]; len(rest) > 0; rest = rest[min(len(rest), importBatch):] {
-		answer, err := r.etcd.Txn(ctx).If(exists(clustersPrefix + c.Name)).Then(rest[:min(len(rest), importBatch)]...).Commit()
+		answer, err := r.etcd.Txn(ctx).If(same).Then(rest[:min(len(rest), importBatch)]...).Commit()
 		if err == nil && !answer.Succeeded {
 			err = ErrNotFound
 		}
@@ -87,6 +95,18 @@ func (r *Registry) Import(ctx context.Context, saved Saved) (Cluster, error) {
 		}
 	}
 	return c, nil
+}
+
+// FinishImport hands a cluster that Import returned, and whose files are in place, to the
+// reconciler, to be made anew from them. ErrConflict, ErrNotFound: it was deleted meanwhile.
+func (r *Registry) FinishImport(ctx context.Context, c Cluster) (Cluster, error) {
+	return r.Change(ctx, c.Name, func(latest *Cluster) error {
+		if latest.Deleting || latest.Status.Phase != PhaseRestoring || !latest.CreatedAt.Equal(c.CreatedAt) {
+			return fmt.Errorf("cluster %s: %w", c.Name, ErrConflict)
+		}
+		latest.Status.Phase, latest.Status.Message = PhaseCreating, ""
+		return nil
+	})
 }
 
 // importFirst writes the cluster, its port and its first documents in one transaction.

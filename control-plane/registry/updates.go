@@ -103,6 +103,14 @@ func (r *Registry) FinishUpdate(ctx context.Context, cluster, id string, reasons
 			return err
 		}
 		u, err := r.GetUpdate(ctx, cluster, id)
+		if errors.Is(err, ErrNotFound) {
+			// The cluster cannot wait for ever for what there is no record of.
+			c.UpdateID = ""
+			if _, err = r.Update(ctx, c); errors.Is(err, ErrConflict) {
+				continue
+			}
+			return err
+		}
 		if err != nil {
 			return err
 		}

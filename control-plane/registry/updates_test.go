@@ -97,6 +97,19 @@ func TestAFailedUpdateGoesBackToTheSettingsOfBefore(t *testing.T) {
 	}
 }
 
+func TestAClusterDoesNotWaitForAnUpdateWithoutARecord(t *testing.T) {
+	r, ctx := registrytest.New(t), t.Context()
+	if _, err := r.Create(ctx, registry.Cluster{Name: "kitchen", UpdateID: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.FinishUpdate(ctx, "kitchen", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := r.Get(ctx, "kitchen"); err != nil || c.UpdateID != "" {
+		t.Errorf("update %q, %v, want none", c.UpdateID, err)
+	}
+}
+
 func TestOfManyUpdatesAtOnceOneStarts(t *testing.T) {
 	r := registrytest.New(t)
 	create(t, r, "kitchen")

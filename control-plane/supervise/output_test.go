@@ -48,6 +48,68 @@ func TestALogIsSetAsideWhenItIsFullAndTheOldestGoes(t *testing.T) {
 	}
 }
 
+func TestWhatIsSaidWhileALogIsCopiedIsSetAsideToo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "etcd.log")
+	writer, err := openLog(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	say := func(text string) {
+		t.Helper()
+		if _, err := writer.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("early ")
+	rotation, err := beginRotation(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	say("meanwhile")
+	if err := rotation.end(2); err != nil {
+		t.Fatal(err)
+	}
+	say("after")
+	for name, want := range map[string]string{path: "after", path + ".1": "early meanwhile"} {
+		if data, err := os.ReadFile(name); err != nil || string(data) != want {
+			t.Errorf("%s holds %q, %v, want %q", name, data, err, want)
+		}
+	}
+}
+
+func TestALogThatCannotBeSetAsideStaysAndLeavesNoCopy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "etcd.log")
+	if err := os.WriteFile(path, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(numbered(path, 1), "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := rotate(path, 4, 1); err == nil {
+		t.Error("no error")
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "text" {
+		t.Errorf("the log holds %q, %v", data, err)
+	}
+	if _, err := os.Stat(fresh(path)); !os.IsNotExist(err) {
+		t.Errorf("the copy is left: %v", err)
+	}
+}
+
+func TestAComponentStartsAlthoughItsLogCannotBeSetAside(t *testing.T) {
+	b := newBench(t, quick())
+	log := filepath.Join(b.dir, "run", "helper.log")
+	if err := os.MkdirAll(filepath.Join(fresh(log), "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(log, make([]byte, maxLog), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.apply(b.component())
+	b.ready()
+}
+
 func TestALogIsBoundedAlthoughItsWriterIsAnEarlierServicesChild(t *testing.T) {
 	b := newBench(t, quick())
 	b.apply(b.component())
@@ -71,6 +133,7 @@ func TestALogIsBoundedAlthoughItsWriterIsAnEarlierServicesChild(t *testing.T) {
 			info, err := os.Stat(log)
 			t.Fatalf("the log is not written anew: %v, %v", info, err)
 		}
+		time.Sleep(20 * time.Millisecond)
 	}
 	aside, err := os.ReadFile(log + ".1")
 	if err != nil || !bytes.HasPrefix(aside, text) {

@@ -38,12 +38,7 @@ func launch(c component.Component, dir, digest string) (*process, error) {
 	if err := Prepare(c); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, c.Name+".log")
-	// A component that ends before its first probe must not fill the disk either.
-	if err := rotate(path, maxLog, keptLogs); err != nil {
-		return nil, err
-	}
-	output, err := openLog(path)
+	output, err := openLog(filepath.Join(dir, c.Name+".log"))
 	if err != nil {
 		return nil, err
 	}

@@ -114,12 +114,21 @@ func (u *unit) start() (*process, error) {
 			return nil, err
 		}
 	}
+	// A component that ends before its first probe must not fill the disk either.
+	u.rotateLog()
 	p, err := launch(u.component, u.supervisor.dir, u.digest)
 	if err != nil {
 		return nil, err
 	}
 	u.log.Info("start component", zap.String("version", u.component.Version), zap.Int("pid", p.pid))
 	return p, nil
+}
+
+// rotateLog keeps a log bounded where it can. A full disk is no reason for a component to be down.
+func (u *unit) rotateLog() {
+	if err := rotate(u.logPath(), maxLog, keptLogs); err != nil {
+		u.log.Warn("component's log goes on growing", zap.Error(err))
+	}
 }
 
 // watch probes p until it ends, is stuck, or the unit ends. It returns since when p has
@@ -141,10 +150,7 @@ func (u *unit) watch(p *process) (readySince time.Time, err error) {
 			return readySince, fmt.Errorf("%s%s", p.ending(), lastLine(u.logPath()))
 		case <-timer.C:
 		}
-		if err := rotate(u.logPath(), maxLog, keptLogs); err != nil {
-			u.log.Warn("component's log goes on growing", zap.Error(err))
-		}
-
+		u.rotateLog()
 		err := ask(u.ctx, probe, probe.Ready, timing.Probe)
 		now := time.Now()
 		switch {

@@ -79,10 +79,7 @@ func NewSite(binary, components, dir string) (*Site, error) {
 	if err := os.WriteFile(filepath.Join(dir, "policy.json"), []byte(policy), 0o600); err != nil {
 		return nil, fmt.Errorf("write policy: %w", err)
 	}
-	if s.listen, err = freePort(s.Address); err != nil {
-		return nil, err
-	}
-	if s.metrics, err = freePort(s.Address); err != nil {
+	if s.listen, s.metrics, err = freePorts(s.Address); err != nil {
 		return nil, err
 	}
 	ca, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
@@ -181,10 +178,18 @@ func loopback() netip.Addr {
 	return netip.AddrFrom4([4]byte{127, byte(1 + rand.N(250)), byte(rand.N(250)), byte(1 + rand.N(250))})
 }
 
-func freePort(address netip.Addr) (string, error) {
-	listener, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(address, 0)))
+// freePorts returns two; the first is still taken while the second is chosen.
+func freePorts(address netip.Addr) (one, other string, err error) {
+	anyPort := net.TCPAddrFromAddrPort(netip.AddrPortFrom(address, 0))
+	first, err := net.ListenTCP("tcp", anyPort)
 	if err != nil {
-		return "", fmt.Errorf("find a port: %w", err)
+		return "", "", fmt.Errorf("find a port: %w", err)
 	}
-	return listener.Addr().String(), listener.Close()
+	defer first.Close()
+	second, err := net.ListenTCP("tcp", anyPort)
+	if err != nil {
+		return "", "", fmt.Errorf("find a port: %w", err)
+	}
+	defer second.Close()
+	return first.Addr().String(), second.Addr().String(), nil
 }
