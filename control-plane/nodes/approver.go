@@ -46,15 +46,18 @@ type Entries interface {
 	GetAccessEntry(ctx context.Context, cluster, principalARN string) (registry.AccessEntry, error)
 }
 
-// Approver answers the certificate requests of nodes. All fields are required.
+// Approver answers the certificate requests of nodes. All fields are required, but
+// LedgerSince.
 type Approver struct {
 	Instances *Instances
 	Entries   Entries
 	Ledger    Ledger
-	Roster    *Roster
-	Recorder  Recorder
-	Pending   Pending
-	Log       *zap.Logger
+	// LedgerSince is when the ledger began. Zero: it has all that was ever issued.
+	LedgerSince time.Time
+	Roster      *Roster
+	Recorder    Recorder
+	Pending     Pending
+	Log         *zap.Logger
 }
 
 // Pending shows how many requests wait for an answer.
