@@ -220,8 +220,8 @@ func (d desk) decide(ctx context.Context, csr *certificates.CertificateSigningRe
 	}
 	holder, err = d.judge(ctx, request)
 	// What EC2 said seconds ago delays nobody's yes, but a name may have passed on since.
-	if refusal := (Refusal{}); errors.As(err, &refusal) && (refusal.Class == ClassHolder || refusal.Class == ClassInstance) {
-		d.Instances.Forget(d.cluster.VPCID, request.NodeName)
+	if refusal := (Refusal{}); errors.As(err, &refusal) && (refusal.Class == ClassHolder || refusal.Class == ClassInstance) &&
+		d.Instances.Forget(d.cluster.VPCID, request.NodeName) {
 		holder, err = d.judge(ctx, request)
 	}
 	if err != nil {
