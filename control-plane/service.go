@@ -130,6 +130,11 @@ func (o *service) close() error {
 // run answers and looks after the clusters until ctx ends.
 func (o *service) run(ctx context.Context) error {
 	clusters := registry.New(o.store.client)
+	// Before the API can make the first cluster.
+	ledgerSince, err := clusters.CertificatesSince(ctx, time.Now())
+	if err != nil {
+		return err
+	}
 	instances := nodes.NewInstances(o.clouds.ec2, nil)
 	configMaps := awsauth.NewClusters(o.log.Named("iam"))
 	principals := iam.Principals{Registry: clusters, ConfigMaps: configMaps}
@@ -144,7 +149,7 @@ func (o *service) run(ctx context.Context) error {
 		Registry: clusters, Timing: supervise.Production(), Log: o.log, Now: time.Now,
 		OnActive: attend(o.log, []attendant{
 			{"approver of node certificates", nodes.Approver{
-				Instances: instances, Entries: principals, Ledger: clusters, Roster: roster,
+				Instances: instances, Entries: principals, Ledger: clusters, LedgerSince: ledgerSince, Roster: roster,
 				Recorder: record, Pending: o.figures.Pending(), Log: o.log.Named("nodes"),
 			}},
 			{"roster of nodes", roster},

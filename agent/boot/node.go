@@ -18,9 +18,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/agent/advice"
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
-	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/containerd"
-	"github.com/ovenbird-dev/ovenbird/agent/discover"
 	"github.com/ovenbird-dev/ovenbird/agent/disk"
 	"github.com/ovenbird-dev/ovenbird/agent/identity"
 	"github.com/ovenbird-dev/ovenbird/agent/image"
@@ -31,7 +29,6 @@ import (
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/traffic"
-	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 )
 
 // Options are the node's surroundings.
@@ -188,26 +185,6 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	return nil
 }
 
-// discover finds the cluster, with as few AWS calls as the NodeConfig allows.
-func (n *node) discover(ctx context.Context, tell func(string)) (discover.Cluster, error) {
-	cluster, err := discover.Sources{
-		Tag: n.Metadata.Tag,
-		Describe: func(ctx context.Context, name string) (nodeconfig.Cluster, error) {
-			tell("EKS about cluster " + name)
-			described, err := discover.Describe(ctx, n.eks(), name)
-			if err != nil {
-				return described, withAdvice(err, adviseOnEKS(err))
-			}
-			return described, nil
-		},
-	}.Cluster(ctx, n.facts.UserData.Spec.Cluster)
-	var problems nodeconfig.Problems
-	if errors.As(err, &problems) {
-		return discover.Cluster{}, withAdvice(fmt.Errorf("user-data: %w", n.facts.UserData.Locate(problems)), advice.UserData)
-	}
-	return cluster, err
-}
-
 func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
 	var err error
 	if n.files, err = n.facts.Files(); err != nil {
@@ -242,26 +219,6 @@ func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
 
 func (n *node) store() identity.Store {
 	return identity.Store{Root: n.Root, NodeName: n.facts.NodeName(), Cluster: n.facts.Cluster, Now: n.Clock.Now}
-}
-
-// signer makes tokens of the instance's role.
-func (n *node) signer() ststoken.Signer {
-	return ststoken.Signer{
-		Credentials: n.Metadata.Credentials(), Region: n.facts.Instance.Region, Endpoint: n.facts.stsEndpoint(), Now: n.Clock.Now,
-	}
-}
-
-// eks returns the EKS API. Only AWS can verify a signature of the instance's role, so an API
-// at an endpoint that is not AWS's gets a bearer token.
-func (n *node) eks() awscall.Service {
-	service := n.service("EKS", "eks")
-	if !discover.IsAmazonService(service.Endpoint) {
-		service.Token = func(ctx context.Context) (string, error) {
-			token, _, err := n.signer().Token(ctx, ststoken.APIAudience(n.facts.Instance.Region, n.facts.Instance.AccountID))
-			return token, err
-		}
-	}
-	return service
 }
 
 // identify makes the node able to say who it is: by tokens, or by its certificate, the one

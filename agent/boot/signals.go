@@ -7,7 +7,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/agent/lifecycle"
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
@@ -45,17 +44,6 @@ func (n *node) listen(ctx context.Context) error {
 		CloudFormation: n.service("CLOUDFORMATION", "cloudformation"), AutoScaling: n.service("AUTO_SCALING", "autoscaling"),
 	}
 	return nil
-}
-
-// service returns the service of the node's region that the AWS SDKs call by variable.
-func (n *node) service(variable, name string) awscall.Service {
-	region := n.facts.Instance.Region
-	return awscall.Service{
-		Name: name, Region: region, Endpoint: n.env.endpoint(variable, name, region),
-		Credentials: n.Metadata.Credentials(),
-		Client:      awscall.NewClient(n.facts.UserData.TrustedCAs, n.env.proxy(), n.Traffic.AWS.Wrap),
-		Now:         n.Clock.Now,
-	}
 }
 
 // orGiveUp returns run, after whose failures those who wait hear of it if no retry mends

@@ -46,15 +46,18 @@ type Entries interface {
 	GetAccessEntry(ctx context.Context, cluster, principalARN string) (registry.AccessEntry, error)
 }
 
-// Approver answers the certificate requests of nodes. All fields are required.
+// Approver answers the certificate requests of nodes. All fields are required, but
+// LedgerSince.
 type Approver struct {
 	Instances *Instances
 	Entries   Entries
 	Ledger    Ledger
-	Roster    *Roster
-	Recorder  Recorder
-	Pending   Pending
-	Log       *zap.Logger
+	// LedgerSince is when the ledger began. Zero: it has all that was ever issued.
+	LedgerSince time.Time
+	Roster      *Roster
+	Recorder    Recorder
+	Pending     Pending
+	Log         *zap.Logger
 }
 
 // Pending shows how many requests wait for an answer.
@@ -217,8 +220,8 @@ func (d desk) decide(ctx context.Context, csr *certificates.CertificateSigningRe
 	}
 	holder, err = d.judge(ctx, request)
 	// What EC2 said seconds ago delays nobody's yes, but a name may have passed on since.
-	if refusal := (Refusal{}); errors.As(err, &refusal) && (refusal.Class == ClassHolder || refusal.Class == ClassInstance) {
-		d.Instances.Forget(d.cluster.VPCID, request.NodeName)
+	if refusal := (Refusal{}); errors.As(err, &refusal) && (refusal.Class == ClassHolder || refusal.Class == ClassInstance) &&
+		d.Instances.Forget(d.cluster.VPCID, request.NodeName) {
 		holder, err = d.judge(ctx, request)
 	}
 	if err != nil {

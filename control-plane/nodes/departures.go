@@ -75,21 +75,25 @@ func (d departures) look(nodes []*core.Node, known map[string]Instance, now time
 // Classes of reasons for which a Node is removed.
 const (
 	ClassTerminated = "terminated" // EC2 says so
-	ClassUnknown    = "unknown"    // EC2 knows no such instance; it forgets one an hour after its end
+	ClassUnknown    = "unknown"    // EC2 knows no such instance of that name; it forgets one an hour after its end
 	ClassSuperseded = "superseded" // and another instance has the name
 )
 
 // fate says why a Node should go, or nothing. That EC2 does not know the instance of a Ready
 // Node is no reason: the machine runs, so it is EC2 that was asked in a wrong way, in
-// another account or region. A stopped instance comes back.
+// another account or region. A stopped instance comes back. A node writes its provider ID
+// itself: one that names another Node's instance is as good as none.
 func fate(node *core.Node, known map[string]Instance) (class, reason string) {
 	id := instanceOf(node)
 	instance, found := known[id]
 	switch {
 	case found && instance.State == stateTerminated:
 		return ClassTerminated, "instance " + id + " is terminated"
-	case !found && !isReady(node):
+	case isReady(node):
+	case !found:
 		return ClassUnknown, "EC2 knows no instance " + id
+	case !instance.mayBe(node.Name):
+		return ClassUnknown, "instance " + id + " is that of another Node, " + instance.PrivateDNSName
 	}
 	return "", ""
 }

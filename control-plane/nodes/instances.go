@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -23,6 +24,9 @@ const (
 	// client and its serving certificate within seconds; an instance that stops is refused
 	// after as many.
 	freshFor = 3 * time.Second
+	// settledAfter is how old an answer is at least before it is asked for again: a node that
+	// is refused, and tries on, must not use up the calls that EC2 has for the others.
+	settledAfter = time.Second
 	// lookupTimeout bounds one lookup, the SDK's own retries included.
 	lookupTimeout = 10 * time.Second
 )
@@ -42,13 +46,14 @@ type Instances struct {
 	now   func() time.Time
 	calls singleflight.Group
 
-	mu      sync.Mutex
-	answers map[string]answer
+	mu        sync.Mutex
+	answers   map[string]answer
+	forgotten map[string]time.Time // when the answer was, by key
 }
 
 type answer struct {
 	instances []Instance
-	until     time.Time
+	at        time.Time
 }
 
 // NewInstances returns lookups in EC2; now may be nil for time.Now.
@@ -56,7 +61,7 @@ func NewInstances(ec2 EC2, now func() time.Time) *Instances {
 	if now == nil {
 		now = time.Now
 	}
-	return &Instances{ec2: ec2, now: now, answers: map[string]answer{}}
+	return &Instances{ec2: ec2, now: now, answers: map[string]answer{}, forgotten: map[string]time.Time{}}
 }
 
 var instanceID = regexp.MustCompile(`^i-[0-9a-f]{8,32}$`)
@@ -98,11 +103,18 @@ func (s *Instances) ByName(ctx context.Context, vpcID, privateDNSName string) ([
 	return named, nil
 }
 
-// Forget has the next ByName of that name ask EC2 anew.
-func (s *Instances) Forget(vpcID, privateDNSName string) {
+// Forget has the next ByName of that name ask EC2 anew, and returns true, unless the answer
+// is very new or another one was forgotten lately.
+func (s *Instances) Forget(vpcID, privateDNSName string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.answers, nameKey(vpcID, privateDNSName))
+	key, now := nameKey(vpcID, privateDNSName), s.now()
+	if now.Sub(s.answers[key].at) < settledAfter || now.Sub(s.forgotten[key]) < freshFor {
+		return false
+	}
+	delete(s.answers, key)
+	s.forgotten[key] = now
+	return true
 }
 
 func nameKey(vpcID, privateDNSName string) string { return vpcID + "/" + privateDNSName }
@@ -132,7 +144,7 @@ func (s *Instances) lookup(ctx context.Context, key string, input *ec2.DescribeI
 	s.mu.Lock()
 	known, ok := s.answers[key]
 	s.mu.Unlock()
-	if ok && s.now().Before(known.until) {
+	if ok && s.now().Sub(known.at) < freshFor {
 		return known.instances, nil
 	}
 	// The call outlives a caller that gives up, for the others that wait for it.
@@ -159,12 +171,9 @@ func (s *Instances) remember(key string, found []Instance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	for key, a := range s.answers {
-		if !now.Before(a.until) {
-			delete(s.answers, key)
-		}
-	}
-	s.answers[key] = answer{found, now.Add(freshFor)}
+	maps.DeleteFunc(s.answers, func(_ string, a answer) bool { return now.Sub(a.at) >= freshFor })
+	maps.DeleteFunc(s.forgotten, func(_ string, at time.Time) bool { return now.Sub(at) >= freshFor })
+	s.answers[key] = answer{found, now}
 }
 
 func (s *Instances) describe(ctx context.Context, input *ec2.DescribeInstancesInput) ([]Instance, error) {

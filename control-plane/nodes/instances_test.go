@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/smithy-go"
+	certificates "k8s.io/api/certificates/v1"
 )
 
 // cloud is EC2 with the given instances. It looks at IDs but not at filters.
@@ -171,6 +172,39 @@ func TestAnAnswerServesForSecondsOnlyAndAFailureNotAtAll(t *testing.T) {
 	}
 	if len(instances.answers) != 1 {
 		t.Errorf("%d answers kept, want the fresh one alone", len(instances.answers))
+	}
+}
+
+func TestRefusalsOfANameAskEC2AgainOnceInAWhile(t *testing.T) {
+	now := time.Now()
+	ec2 := &cloud{}
+	d := desk{Approver: Approver{Instances: NewInstances(ec2, func() time.Time { return now })}, cluster: kitchen}
+	begin, request := now, &certificates.CertificateSigningRequest{Spec: clientSpec(t)}
+	for _, step := range []struct {
+		at    time.Duration
+		calls int32
+		why   string
+	}{
+		{0, 1, "there is no answer"},
+		{settledAfter - 1, 1, "the answer is new"},
+		{settledAfter, 2, "the answer may be behind the times"},
+		{settledAfter + freshFor - 1, 2, "it has been asked again"},
+		{settledAfter + freshFor, 3, "the answer has ended"},
+		{2*settledAfter + freshFor, 4, "the answer may be behind the times again"},
+	} {
+		now = begin.Add(step.at)
+		for range 10 {
+			var refusal Refusal
+			if _, err := d.decide(t.Context(), request); !errors.As(err, &refusal) || refusal.Class != ClassHolder {
+				t.Fatalf("got %v, want a refusal", err)
+			}
+		}
+		if calls := ec2.calls.Load(); calls != step.calls {
+			t.Errorf("after %s: %d calls, want %d, as %s", step.at, calls, step.calls, step.why)
+		}
+	}
+	if len(d.Instances.answers) != 1 || len(d.Instances.forgotten) != 1 {
+		t.Errorf("kept %v and %v", d.Instances.answers, d.Instances.forgotten)
 	}
 }
 

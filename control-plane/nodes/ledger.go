@@ -32,6 +32,8 @@ const (
 	fingerprintPrefix = "X509SHA256="
 	// noteGrace is how long it may take until what was issued is in the ledger.
 	noteGrace = time.Minute
+	// formerLifetime is how long certificates held before there was a ledger.
+	formerLifetime = 720 * time.Hour
 )
 
 // issued tells whether a request has led to a client certificate of a node.
@@ -90,10 +92,19 @@ func (d desk) bearer(ctx context.Context, csr *certificates.CertificateSigningRe
 	if err == nil || !errors.Is(err, registry.ErrNotFound) {
 		return instance, err
 	}
-	if !holder.Launched.IsZero() && csr.CreationTimestamp.Sub(holder.Launched) >= pki.NodeLifetime {
+	if !holder.Launched.IsZero() && csr.CreationTimestamp.Sub(holder.Launched) >= d.longestLifetime(csr.CreationTimestamp.Time) {
 		return holder.ID, nil
 	}
 	return "", nil
+}
+
+// longestLifetime returns how long a certificate that is good at a time, and in no record,
+// may have been so.
+func (d desk) longestLifetime(at time.Time) time.Duration {
+	if at.Sub(d.LedgerSince) < formerLifetime {
+		return formerLifetime
+	}
+	return pki.NodeLifetime
 }
 
 // shown returns the fingerprint of the certificate by which the requester came.

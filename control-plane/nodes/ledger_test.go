@@ -82,6 +82,28 @@ func TestACertificateIsOnlyItsOwnInstances(t *testing.T) {
 	}
 }
 
+func TestACertificateInNoRecordMayBeOfBeforeTheLedger(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		ledgerAge, instanceAge time.Duration
+		approved               bool
+	}{
+		"a young ledger, an instance that is older than today's certificates":  {day, 2 * day, false},
+		"a young ledger, an instance that is older than any certificate":       {day, 30 * day, true},
+		"a ledger of nearly 30 days, an instance that is as old":               {30*day - time.Minute, 30*day - time.Minute, false},
+		"an old ledger, an instance that is older than today's certificates":   {30 * day, 2 * day, true},
+		"an old ledger, an instance that is younger than today's certificates": {30 * day, day - time.Minute, false},
+	} {
+		d := desk{Approver: Approver{Ledger: ledger{}, LedgerSince: now.Add(-tt.ledgerAge)}, cluster: kitchen}
+		csr := &certificates.CertificateSigningRequest{ObjectMeta: meta.ObjectMeta{CreationTimestamp: meta.NewTime(now)}}
+		got, err := d.bearer(t.Context(), csr, instance(func(i *Instance) { i.Launched = now.Add(-tt.instanceAge) }))
+		if err != nil || (got == nodeID) != tt.approved {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+	}
+}
+
 func TestAnIssuedCertificateIsNotedUnderWhoAskedForIt(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -49,6 +49,12 @@ type Instance struct {
 // Username is who the instance is to Kubernetes.
 func (i Instance) Username() string { return userPrefix + i.PrivateDNSName }
 
+// mayBe tells whether a Node of that name can be the instance's. A node may be named by its
+// instance's ID; of an instance that has ended EC2 may tell no name.
+func (i Instance) mayBe(node string) bool {
+	return i.PrivateDNSName == "" || node == i.PrivateDNSName || node == i.ID
+}
+
 // RoleARN is the role that the instance's credentials are of, without a path. EC2 tells
 // only the instance profile; telling its role takes an IAM call that few deployments allow
 // a cluster, so the profile must have the role's name, as the AWS console makes it.

@@ -146,15 +146,18 @@ func (r *Roster) Vacate(ctx context.Context, cluster string, holder Instance) er
 		return nil
 	}
 	// That another instance runs under the name is the second witness.
+	reason := fmt.Sprintf("instance %s is gone, and its name is that of instance %s", former, holder.ID)
 	instance, err := r.instances.ByID(ctx, former)
 	switch {
 	case errors.Is(err, ErrNoInstance):
 	case err != nil:
 		return err
+	case !instance.mayBe(node.Name):
+		reason = fmt.Sprintf("instance %s is that of another Node, and the name is that of instance %s", former, holder.ID)
 	case instance.State != stateTerminated:
 		return fmt.Errorf("the Node %s is that of instance %s, which is %s", node.Name, former, instance.State)
 	}
-	return l.remove(ctx, departed{node, ClassSuperseded, fmt.Sprintf("instance %s is gone, and its name is that of instance %s", former, holder.ID)})
+	return l.remove(ctx, departed{node, ClassSuperseded, reason})
 }
 
 // ByID is Instances.ByID, so that a Roster is all that the token webhook needs.

@@ -49,6 +49,10 @@ func inState(state types.InstanceStateName) func(*types.Instance) {
 	return func(i *types.Instance) { i.State.Name = state }
 }
 
+func named(name string) func(*types.Instance) {
+	return func(i *types.Instance) { i.PrivateDnsName = aws.String(name) }
+}
+
 // census is a cluster with one Node and what EC2 knows of its instance.
 type census struct {
 	*testing.T
@@ -110,6 +114,9 @@ func TestANodeGoesWithItsInstanceAndNotBefore(t *testing.T) {
 		{"terminated, while its Node is Ready", node(nodeName, nodeID, true), []types.Instance{inEC2(inState("terminated"))}, ClassTerminated},
 		{"forgotten by EC2, while its Node is Ready", node(nodeName, nodeID, true), nil, ""},
 		{"running", node(nodeName, nodeID, false), []types.Instance{inEC2()}, ""},
+		{"running under another name", node(nodeName, nodeID, false), []types.Instance{inEC2(named("ip-10-0-1-3"))}, ClassUnknown},
+		{"running under another name, while the Node is Ready", node(nodeName, nodeID, true), []types.Instance{inEC2(named("ip-10-0-1-3"))}, ""},
+		{"running under a name that EC2 does not tell", node(nodeName, nodeID, false), []types.Instance{inEC2(named(""))}, ""},
 		{"stopped", node(nodeName, nodeID, false), []types.Instance{inEC2(inState("stopped"))}, ""},
 		{"stopping", node(nodeName, nodeID, false), []types.Instance{inEC2(inState("stopping"))}, ""},
 		{"on its way down", node(nodeName, nodeID, false), []types.Instance{inEC2(inState("shutting-down"))}, ""},
@@ -139,6 +146,15 @@ func TestANodeGoesWithItsInstanceAndNotBefore(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestANodeThatIsNamedByItsInstanceIDStays(t *testing.T) {
+	count(t, []*core.Node{node(nodeID, nodeID, false)}, []types.Instance{inEC2()}, func(c *census) {
+		c.after(10 * time.Minute)
+		if !c.has(nodeID) {
+			t.Error("removed while its instance runs")
+		}
+	})
 }
 
 func TestTwoLooksMustAgreeInARow(t *testing.T) {
@@ -214,8 +230,8 @@ func TestManyNodesAreNotRemovedAtOnce(t *testing.T) {
 
 func TestANameIsFreeOnlyWithoutTheNodeOfAnInstanceThatIsGone(t *testing.T) {
 	const formerID = "i-0fedcba9876543210"
-	former := func(state types.InstanceStateName) types.Instance {
-		return inEC2(inState(state), func(i *types.Instance) { i.InstanceId = aws.String(formerID) })
+	former := func(state types.InstanceStateName, change ...func(*types.Instance)) types.Instance {
+		return inEC2(append(change, inState(state), func(i *types.Instance) { i.InstanceId = aws.String(formerID) })...)
 	}
 	tests := []struct {
 		name      string
@@ -231,6 +247,8 @@ func TestANameIsFreeOnlyWithoutTheNodeOfAnInstanceThatIsGone(t *testing.T) {
 		{"a Node of an instance that EC2 has forgotten", node(nodeName, formerID, true), nil, false, ""},
 		{"a Node of a stopped instance", node(nodeName, formerID, true), []types.Instance{former("stopped")}, true, "which is stopped"},
 		{"a Node of a running instance", node(nodeName, formerID, true), []types.Instance{former("running")}, true, "which is running"},
+		{"a Node that says to be of a running instance of another name", node(nodeName, formerID, true), []types.Instance{former("running", named("ip-10-0-1-3"))}, false, ""},
+		{"a Node of an instance of which EC2 tells no name", node(nodeName, formerID, true), []types.Instance{former("shutting-down", named(""))}, true, "which is shutting-down"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

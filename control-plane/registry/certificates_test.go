@@ -9,6 +9,36 @@ import (
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry/registrytest"
 )
 
+func TestCertificatesAreNotedFromTheBeginningOfANewRegistryOrFromTheFirstLook(t *testing.T) {
+	first := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	for name, tt := range map[string]struct {
+		clusters []string
+		want     time.Time
+	}{
+		"a new registry":                            {nil, time.Time{}},
+		"a registry that has clusters already":      {[]string{"kitchen"}, first},
+		"a registry that has many clusters already": {[]string{"kitchen", "pantry"}, first},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, ctx := registrytest.New(t), t.Context()
+			create := func(names ...string) {
+				for _, cluster := range names {
+					if _, err := r.Create(ctx, registry.Cluster{Name: cluster}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			create(tt.clusters...)
+			for _, now := range []time.Time{first, first.Add(time.Hour)} {
+				if since, err := r.CertificatesSince(ctx, now); err != nil || !since.Equal(tt.want) {
+					t.Errorf("got %s, %v, want %s", since, err, tt.want)
+				}
+				create("later" + now.Format("15")) // which changes nothing
+			}
+		})
+	}
+}
+
 func TestACertificateIsKnownAsLongAsItHolds(t *testing.T) {
 	r, ctx := registrytest.New(t), t.Context()
 	if _, err := r.CertificateInstance(ctx, "kitchen", "aa"); !errors.Is(err, registry.ErrNotFound) {
