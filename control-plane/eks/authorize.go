@@ -127,12 +127,12 @@ func (a *api) resource(r *http.Request, operation string) (cluster, arn string, 
 	if err != nil || !registry.ValidName(cluster) {
 		return "", "*", err
 	}
-	if len(path) > 3 && path[2] == "access-entries" && principalARN.MatchString(path[3]) {
-		head, resource := cutLast(path[3], ":")
-		_, account := cutLast(head, ":")
-		kind, _, _ := strings.Cut(resource, "/")
-		_, name := cutLast(resource, "/")
-		return cluster, a.arn(strings.Join([]string{"access-entry", cluster, kind, account, name, "*"}, "/")), nil
+	if len(path) > 3 && path[2] == "access-entries" {
+		// Leave for the cluster is none for its entries, so what names no entry is not the cluster's.
+		if !ownerARN.MatchString(path[3]) {
+			return "", "*", nil
+		}
+		return cluster, a.entryARN(cluster, parsePrincipal(path[3]), "*"), nil
 	}
 	if len(path) > 3 && path[2] == "node-groups" && registry.ValidName(path[3]) {
 		return cluster, a.arn(strings.Join([]string{"nodegroup", cluster, path[3], "*"}, "/")), nil

@@ -193,8 +193,11 @@ func (a *api) listAssociatedPolicies(ctx context.Context, r *http.Request) (any,
 	}{name, entry.PrincipalARN, shown, next}, nil
 }
 
-// changeEntry edits the entry that a caller named,.
+// changeEntry edits the entry that a caller named.
 func (a *api) changeEntry(ctx context.Context, name, principal string, change func(*registry.AccessEntry) error) (registry.AccessEntry, error) {
+	if !ownerARN.MatchString(principal) {
+		return registry.AccessEntry{}, noEntry(name)
+	}
 	entry, err := a.Registry.ChangeAccessEntry(ctx, name, principal, change)
 	if errors.Is(err, registry.ErrNotFound) {
 		return registry.AccessEntry{}, noEntry(name)
