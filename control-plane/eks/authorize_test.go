@@ -102,3 +102,16 @@ func TestACallIsAboutTheResourceThatAWSNames(t *testing.T) {
 		}
 	}
 }
+
+func TestARNsAreOfTheRegionsPartition(t *testing.T) {
+	for region, partition := range map[string]string{"us-west-2": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"} {
+		a := &api{Options{Region: region, AccountID: "111122223333"}}
+		if got, want := a.arn("cluster/blue"), "arn:"+partition+":eks:"+region+":111122223333:cluster/blue"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		associate := associateRequest{"arn:" + partition + ":eks::aws:cluster-access-policy/AmazonEKSViewPolicy", &accessScope{Type: scopeCluster}}
+		if err := associate.check("blue", a.accessPolicies()); err != nil {
+			t.Errorf("%s: %v", region, err)
+		}
+	}
+}

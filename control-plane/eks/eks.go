@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+	"github.com/ovenbird-dev/ovenbird/internal/partition"
 )
 
 const (
@@ -105,5 +106,5 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (a *api) arn(resource string) string {
-	return fmt.Sprintf("arn:aws:eks:%s:%s:%s", a.Region, a.AccountID, resource)
+	return fmt.Sprintf("arn:%s:eks:%s:%s:%s", partition.Of(a.Region).Name, a.Region, a.AccountID, resource)
 }

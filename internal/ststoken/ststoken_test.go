@@ -403,3 +403,13 @@ func TestQueryOfTheSignedURLHoldsOnlyKnownParameters(t *testing.T) {
 		}
 	}
 }
+
+func TestTheHostOfSTSIsOfTheRegionsPartition(t *testing.T) {
+	for region, want := range map[string]string{
+		"us-west-2": "sts.us-west-2.amazonaws.com", "cn-north-1": "sts.cn-north-1.amazonaws.com.cn", "eusc-de-east-1": "sts.eusc-de-east-1.amazonaws.eu",
+	} {
+		if got := Host(region); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
