@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -46,6 +47,7 @@ type front struct {
 	keyDir string
 	policy *iam.PolicyFile
 	audit  *audit.File
+	calls  *audit.Calls
 }
 
 func openFront(s settings, log *zap.Logger) (*front, error) {
@@ -57,9 +59,17 @@ func openFront(s settings, log *zap.Logger) (*front, error) {
 	if f.policy, err = iam.OpenPolicy(s.policy, log.Named("policy"), nil); err != nil {
 		return nil, err
 	}
-	f.audit, err = audit.Open(filepath.Join(s.stateDir, "audit.jsonl"), log.Named("audit"))
-	return f, err
+	log = log.Named("audit")
+	if f.audit, err = audit.Open(filepath.Join(s.stateDir, "audit.jsonl"), log); err != nil {
+		return nil, err
+	}
+	if f.calls, err = audit.OpenCalls(f.audit, filepath.Join(s.stateDir, "audit-refused.jsonl"), log); err != nil {
+		return nil, errors.Join(err, f.audit.Close())
+	}
+	return f, nil
 }
+
+func (f *front) close() error { return errors.Join(f.calls.Close(), f.audit.Close()) }
 
 // ownCertificate tells whether the service signs for itself.
 func (f *front) ownCertificate() bool { return f.tlsCert == "" && !f.insecureHTTP }
@@ -140,7 +150,7 @@ func (f *front) api(clusters *registry.Registry, clouds clouds, versions []strin
 			Region: f.region, Account: f.accountID, MaxBody: eks.MaxBody,
 		},
 		Access: iam.Authorizer{Policy: f.policy, Entries: clusters},
-		Audit:  f.audit,
+		Audit:  f.calls,
 	})
 }
 

@@ -122,7 +122,7 @@ func (o *service) close() error {
 		o.store.detach()
 	}
 	if o.front != nil {
-		return o.front.audit.Close()
+		return o.front.close()
 	}
 	return nil
 }

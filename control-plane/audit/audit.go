@@ -36,6 +36,7 @@ type Event struct {
 	Outcome   string        `json:"outcome"`             // "200", "approved"
 	Reason    string        `json:"reason,omitempty"`    // the exception's name, or why not
 	Duration  time.Duration `json:"durationNanoseconds,omitempty"`
+	Count     int           `json:"count,omitempty"` // of the calls that the event stands for, where it is not one
 }
 
 // File is a record in a file. It is safe for concurrent use.
@@ -57,9 +58,13 @@ func Open(path string, log *zap.Logger) (*File, error) {
 
 // Record writes one event.
 func (f *File) Record(e Event) {
+	count := zap.Skip()
+	if e.Count > 0 {
+		count = zap.Int("count", e.Count)
+	}
 	f.log.Info("decision", zap.Time("at", e.Time), zap.String("requestID", e.RequestID), zap.String("source", e.Source),
 		zap.String("principal", e.Principal), zap.String("proof", e.Proof), zap.String("operation", e.Operation),
-		zap.String("resource", e.Resource), zap.String("outcome", e.Outcome), zap.String("reason", e.Reason), zap.Duration("duration", e.Duration))
+		zap.String("resource", e.Resource), zap.String("outcome", e.Outcome), zap.String("reason", e.Reason), zap.Duration("duration", e.Duration), count)
 	if err := f.write(e); err != nil {
 		f.log.Error("a decision is missing from the audit record", zap.String("requestID", e.RequestID), zap.Error(err))
 	}

@@ -34,7 +34,7 @@ type Access interface {
 	Authorize(ctx context.Context, c iam.Caller, r iam.Request) error
 }
 
-// Audit keeps the record of calls; *audit.File does.
+// Audit keeps the record of calls; *audit.Calls does.
 type Audit interface {
 	Record(e audit.Event)
 }
@@ -56,7 +56,7 @@ func caller(ctx context.Context) string {
 }
 
 // authenticate lets only proven callers through. It comes before routing: a stranger does
-// not learn which routes there are. Every call leaves one audit event, whatever becomes of it.
+// not learn which routes there are. Every call is one audit event, whatever becomes of it.
 func (a *api) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began, id, known := a.Now(), uuid.NewString(), &call{}

@@ -336,7 +336,12 @@ func TestASourceThatCallsTooOftenIsSlowedDown(t *testing.T) {
 		if status, exception, _ := s.get("/clusters", "x"); status != want || want == 429 && exception != "ThrottlingException" {
 			t.Errorf("call %d: %d %s, want %d", i+1, status, exception, want)
 		}
-		s.last()
+		if e := s.last(); e.Outcome != fmt.Sprint(want) {
+			t.Errorf("call %d: recorded as %+v", i+1, e)
+		}
+		if logged := len(s.logs.TakeAll()); logged != 0 && want == 429 {
+			t.Errorf("call %d: %d lines in the log", i+1, logged)
+		}
 	}
 }
 

@@ -94,12 +94,15 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 		known = &apiError{status: http.StatusInternalServerError, kind: "ServerException",
 			Message: "The service could not complete the request. Try again; its log says more."}
 	}
-	log := a.Log.With(zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.String("caller", caller(r.Context())),
-		zap.String("requestID", w.Header().Get("X-Amzn-Requestid")), zap.String("answer", known.kind), zap.Error(err))
-	if known.status >= 500 {
-		log.Error("request failed")
-	} else {
-		log.Info("request refused")
+	// The audit record counts throttled calls: the log must not grow with them.
+	if known.status != http.StatusTooManyRequests {
+		log := a.Log.With(zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.String("caller", caller(r.Context())),
+			zap.String("requestID", w.Header().Get("X-Amzn-Requestid")), zap.String("answer", known.kind), zap.Error(err))
+		if known.status >= 500 {
+			log.Error("request failed")
+		} else {
+			log.Info("request refused")
+		}
 	}
 	w.Header().Set("X-Amzn-Errortype", known.kind)
 	writeJSON(w, known.status, known)
