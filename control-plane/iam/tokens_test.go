@@ -223,13 +223,26 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	if len(tokens.answers) > maxAnswers {
 		t.Errorf("%d answers", len(tokens.answers))
 	}
-	limit := NewLimiter(1, 1, nil)
-	for i := range maxSources + 10 {
-		if err := limit.Allow(fmt.Sprint(i)); err != nil {
+}
+
+func TestSourcesForWhichThereIsNoRoomShareWhatOneMayDo(t *testing.T) {
+	clock := &ticking{at: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
+	limit := NewLimiter(1, 2, clock.now)
+	for i := range maxSources {
+		if err := errors.Join(limit.Allow(fmt.Sprint(i)), limit.Allow(fmt.Sprint(i))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(limit.sources) > maxSources {
-		t.Errorf("%d sources", len(limit.sources))
+	if err := errors.Join(limit.Allow("x"), limit.Allow("y")); err != nil {
+		t.Error(err)
+	}
+	for _, source := range []string{"z", "0"} {
+		if err := limit.Allow(source); !errors.Is(err, ErrThrottled) {
+			t.Errorf("%s: got %v, want ErrThrottled", source, err)
+		}
+	}
+	clock.pass(2 * time.Second)
+	if err := limit.Allow("z"); err != nil || len(limit.sources) != 1 {
+		t.Errorf("once the others are idle: %v, %d sources", err, len(limit.sources))
 	}
 }
