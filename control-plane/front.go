@@ -27,10 +27,10 @@ const (
 	frontLifetime = 90 * 24 * time.Hour
 
 	// What one source address may ask of the EKS API, and have STS asked, in a second and at
-	// once. A thousand nodes behind one address start within a minute or so.
+	// once; of what STS is asked, each access key that is known has as much. A thousand nodes behind one address start within a minute or so.
 	callRate, callBurst   = 50, 500
 	tokenRate, tokenBurst = 10, 100
-	// What one cluster's API server may have STS asked; it remembers answers itself. AWS allows
+	// The same for one cluster's API server, which remembers answers itself. AWS allows
 	// an account some hundred calls of GetCallerIdentity a second.
 	reviewRate, reviewBurst = 100, 1000
 

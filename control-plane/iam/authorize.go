@@ -36,7 +36,7 @@ func (d *Denied) Error() string {
 // that the role of a cluster's nodes may describe that cluster, so that a node can find it.
 type Authorizer struct {
 	Policy *PolicyFile
-	// Entries finds access entries; *registry.Registry does.
+	// Entries finds access entries; Principals does.
 	Entries interface {
 		GetAccessEntry(ctx context.Context, cluster, principalARN string) (registry.AccessEntry, error)
 	}
