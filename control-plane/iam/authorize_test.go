@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/zap"
@@ -112,6 +113,31 @@ func TestAChangedPolicyIsInForceAndABrokenOneIsNot(t *testing.T) {
 		}
 		if n := logs.FilterLevelExact(zap.ErrorLevel).Len(); n != step.problems {
 			t.Errorf("%s: %d errors in the log, want %d", step.name, n, step.problems)
+		}
+	}
+}
+
+func TestAChangedPolicyThatCannotBeReadAtOnceIsReadLater(t *testing.T) {
+	clock := &ticking{}
+	path := policyIn(t, `{"statements":[]}`)
+	policy, err := OpenPolicy(path, zap.NewNop(), clock.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(janeMay), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var usual syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &usual); err != nil {
+		t.Fatal(err)
+	}
+	for _, files := range []uint64{0, usual.Cur} {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: usual.Max}); err != nil {
+			t.Fatal(err)
+		}
+		clock.pass(policyLook)
+		if got := policy.Current().Allows(as(jane), on("DeleteCluster", "x")); got != (files > 0) {
+			t.Errorf("with %d files to open: allowed %t", files, got)
 		}
 	}
 }
