@@ -139,8 +139,8 @@ func (f *front) url() string {
 	return "https://" + f.listen
 }
 
-// api is the EKS API behind all this.
-func (f *front) api(clusters *registry.Registry, clouds clouds, versions []string, log *zap.Logger) (http.Handler, error) {
+// api is the EKS API behind all this. principals tell whose nodes may find their cluster.
+func (f *front) api(clusters *registry.Registry, principals iam.Principals, clouds clouds, versions []string, log *zap.Logger) (http.Handler, error) {
 	return eks.New(eks.Options{
 		Registry: clusters, EC2: clouds.ec2, Region: f.region, AccountID: f.accountID, Versions: versions, Patch: f.patch, PodCIDR: f.podCIDR, Log: log.Named("eks"),
 		Callers: iam.Callers{
@@ -149,7 +149,7 @@ func (f *front) api(clusters *registry.Registry, clouds clouds, versions []strin
 			Limit:  iam.NewLimiter(callRate, callBurst, nil),
 			Region: f.region, Account: f.accountID, MaxBody: eks.MaxBody,
 		},
-		Access: iam.Authorizer{Policy: f.policy, Entries: clusters},
+		Access: iam.Authorizer{Policy: f.policy, Entries: principals},
 		Audit:  f.calls,
 	})
 }

@@ -41,7 +41,9 @@ func TestANodeMayDescribeItsOwnClusterAndNothingElse(t *testing.T) {
 	}
 	w := newWorld()
 	w.entries["arn:aws:iam::111122223333:role/instance"] = registry.AccessEntry{Type: registry.TypeEC2}
-	authorizer := Authorizer{Policy: policy, Entries: w}
+	w.cluster.AuthenticationMode = registry.ModeAPIAndConfigMap
+	w.configMap = map[string]string{"mapRoles": "- {rolearn: arn:aws:iam::111122223333:role/older, groups: [system:nodes]}"}
+	authorizer := Authorizer{Policy: policy, Entries: Principals{w, w}}
 	for _, tt := range []struct {
 		name, arn string
 		request   Request
@@ -49,6 +51,8 @@ func TestANodeMayDescribeItsOwnClusterAndNothingElse(t *testing.T) {
 	}{
 		{"its cluster", nodeARN, on("DescribeCluster", "kitchen"), true},
 		{"its cluster, with an entry of type EC2", "arn:aws:sts::111122223333:assumed-role/instance/i-0abc", on("DescribeCluster", "kitchen"), true},
+		{"its cluster, by aws-auth", "arn:aws:sts::111122223333:assumed-role/older/i-0abc", on("DescribeCluster", "kitchen"), true},
+		{"another cluster, by aws-auth", "arn:aws:sts::111122223333:assumed-role/older/i-0abc", on("DescribeCluster", "pantry"), false},
 		{"another cluster", nodeARN, on("DescribeCluster", "pantry"), false},
 		{"its cluster's end", nodeARN, on("DeleteCluster", "kitchen"), false},
 		{"access for others", nodeARN, on("CreateAccessEntry", "kitchen"), false},
