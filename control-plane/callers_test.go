@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,24 +36,31 @@ func TestABearerAndASignerReachTheServiceAndAreOnRecord(t *testing.T) {
 
 func (r *rig) checkRecord() {
 	r.Helper()
-	record, err := os.Open(filepath.Join(r.StateDir(), "audit.jsonl"))
+	const admin = "arn:aws:iam::111122223333:user/admin"
+	for name, want := range map[string][]string{
+		"audit.jsonl": {
+			"sigv4 " + admin + " eks:ListClusters 200 ",
+			"bearer " + admin + " eks:ListClusters 200 ",
+		},
+		"audit-refused.jsonl": {"   403 UnrecognizedClientException"},
+	} {
+		if lines := r.record(name); !slices.Equal(lines, want) {
+			r.Errorf("%s is\n%s\nwant\n%s", name, strings.Join(lines, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
+func (r *rig) record(name string) (lines []string) {
+	r.Helper()
+	record, err := os.Open(filepath.Join(r.StateDir(), name))
 	r.must(err)
 	defer record.Close()
-	var lines []string
 	for scanner := bufio.NewScanner(record); scanner.Scan(); {
 		var e audit.Event
 		r.must(json.Unmarshal(scanner.Bytes(), &e))
 		lines = append(lines, strings.Join([]string{e.Proof, e.Principal, e.Operation, e.Outcome, e.Reason}, " "))
 	}
-	const admin = "arn:aws:iam::111122223333:user/admin"
-	want := []string{
-		"sigv4 " + admin + " eks:ListClusters 200 ",
-		"bearer " + admin + " eks:ListClusters 200 ",
-		"   403 UnrecognizedClientException",
-	}
-	if strings.Join(lines, "\n") != strings.Join(want, "\n") {
-		r.Errorf("the record is\n%s\nwant\n%s", strings.Join(lines, "\n"), strings.Join(want, "\n"))
-	}
+	return lines
 }
 
 func TestTheAWSCLIReachesTheServiceThroughTheProxy(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/netip"
@@ -26,10 +27,10 @@ const (
 	frontLifetime = 90 * 24 * time.Hour
 
 	// What one source address may ask of the EKS API, and have STS asked, in a second and at
-	// once. A thousand nodes behind one address start within a minute or so.
+	// once; of what STS is asked, each access key that is known has as much. A thousand nodes behind one address start within a minute or so.
 	callRate, callBurst   = 50, 500
 	tokenRate, tokenBurst = 10, 100
-	// What one cluster's API server may have STS asked; it remembers answers itself. AWS allows
+	// The same for one cluster's API server, which remembers answers itself. AWS allows
 	// an account some hundred calls of GetCallerIdentity a second.
 	reviewRate, reviewBurst = 100, 1000
 
@@ -46,6 +47,7 @@ type front struct {
 	keyDir string
 	policy *iam.PolicyFile
 	audit  *audit.File
+	calls  *audit.Calls
 }
 
 func openFront(s settings, log *zap.Logger) (*front, error) {
@@ -57,9 +59,17 @@ func openFront(s settings, log *zap.Logger) (*front, error) {
 	if f.policy, err = iam.OpenPolicy(s.policy, log.Named("policy"), nil); err != nil {
 		return nil, err
 	}
-	f.audit, err = audit.Open(filepath.Join(s.stateDir, "audit.jsonl"), log.Named("audit"))
-	return f, err
+	log = log.Named("audit")
+	if f.audit, err = audit.Open(filepath.Join(s.stateDir, "audit.jsonl"), log); err != nil {
+		return nil, err
+	}
+	if f.calls, err = audit.OpenCalls(f.audit, filepath.Join(s.stateDir, "audit-refused.jsonl"), log); err != nil {
+		return nil, errors.Join(err, f.audit.Close())
+	}
+	return f, nil
 }
+
+func (f *front) close() error { return errors.Join(f.calls.Close(), f.audit.Close()) }
 
 // ownCertificate tells whether the service signs for itself.
 func (f *front) ownCertificate() bool { return f.tlsCert == "" && !f.insecureHTTP }
@@ -129,8 +139,8 @@ func (f *front) url() string {
 	return "https://" + f.listen
 }
 
-// api is the EKS API behind all this.
-func (f *front) api(clusters *registry.Registry, clouds clouds, versions []string, log *zap.Logger) (http.Handler, error) {
+// api is the EKS API behind all this. principals tell whose nodes may find their cluster.
+func (f *front) api(clusters *registry.Registry, principals iam.Principals, clouds clouds, versions []string, log *zap.Logger) (http.Handler, error) {
 	return eks.New(eks.Options{
 		Registry: clusters, EC2: clouds.ec2, Region: f.region, AccountID: f.accountID, Versions: versions, Patch: f.patch, PodCIDR: f.podCIDR, Log: log.Named("eks"),
 		Callers: iam.Callers{
@@ -139,8 +149,8 @@ func (f *front) api(clusters *registry.Registry, clouds clouds, versions []strin
 			Limit:  iam.NewLimiter(callRate, callBurst, nil),
 			Region: f.region, Account: f.accountID, MaxBody: eks.MaxBody,
 		},
-		Access: iam.Authorizer{Policy: f.policy, Entries: clusters},
-		Audit:  f.audit,
+		Access: iam.Authorizer{Policy: f.policy, Entries: principals},
+		Audit:  f.calls,
 	})
 }
 

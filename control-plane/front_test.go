@@ -27,7 +27,7 @@ func opened(t *testing.T, change func(*serveFlags)) *front {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.audit.Close() })
+	t.Cleanup(func() { _ = f.close() })
 	return f
 }
 

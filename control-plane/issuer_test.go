@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,19 +14,55 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/eks/types"
+	"go.uber.org/zap"
 	authentication "k8s.io/api/authentication/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/cluster"
+	"github.com/ovenbird-dev/ovenbird/control-plane/iam"
 	"github.com/ovenbird-dev/ovenbird/control-plane/pki"
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
 )
+
+// listed are clusters.
+type listed []registry.Cluster
+
+func (l listed) List(context.Context) ([]registry.Cluster, error) { return l, nil }
+
+func TestADamagedKeyIsMissingFromTheIssuersAlone(t *testing.T) {
+	stateDir, now := t.TempDir(), time.Now()
+	for _, name := range []string{"blue", "green"} {
+		if _, err := pki.Ensure(cluster.KeyDir(stateDir, name), pki.Spec{SigningKeys: []string{cluster.ServiceAccountKey}}, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(cluster.KeyDir(stateDir, "blue"), cluster.ServiceAccountKey+".pub"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found, err := issuers(t.Context(), listed{{Name: "blue", Issuer: "https://x/id/1"}, {Name: "green", Issuer: "https://x/id/2"}, {Name: "red", Issuer: "https://x/id/3"}}, stateDir, zap.NewNop())
+	if err != nil || len(found) != 1 || found[0].URL != "https://x/id/2" {
+		t.Errorf("got %+v, %v", found, err)
+	}
+}
+
+func TestIssuersAreAskedForNoMoreOftenThanTheLimit(t *testing.T) {
+	handler := limited(iam.NewLimiter(0, 2, nil), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for i, want := range []int{200, 200, 429} {
+		answer := httptest.NewRecorder()
+		if handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/id/x/keys", nil)); answer.Code != want {
+			t.Errorf("request %d: %d, want %d", i+1, answer.Code, want)
+		}
+	}
+}
 
 // checkIssuer plays a relying party: it knows the issuer, and nothing else, from the API.
 func (r *rig) checkIssuer(admin *kubernetes.Clientset, described *types.Cluster) {

@@ -86,7 +86,8 @@ the data; deleting a cluster through the API removes it.
 
 Callers prove who they are with a token that AWS STS vouches for (` + "`ovenbird proxy`" + ` makes
 it for the AWS CLI and SDKs), or with a signature by a key in --credentials. --policy says
-what each may do. Every call is in audit.jsonl in the state directory.
+what each may do. Every call is in audit.jsonl in the state directory, or if nobody is
+proven to have made it, in audit-refused.jsonl.
 
 EC2 and STS are found as the AWS SDKs find them: AWS_ENDPOINT_URL, AWS_CA_BUNDLE, the
 usual credentials.`,

@@ -122,7 +122,7 @@ func (o *service) close() error {
 		o.store.detach()
 	}
 	if o.front != nil {
-		return o.front.audit.Close()
+		return o.front.close()
 	}
 	return nil
 }
@@ -140,14 +140,14 @@ func (o *service) run(ctx context.Context) error {
 	principals := iam.Principals{Registry: clusters, ConfigMaps: configMaps}
 	record := nodeRecord{o.figures, o.front.audit}
 	roster := nodes.NewRoster(instances, record, o.log.Named("nodes"))
-	handler, err := o.front.api(clusters, o.clouds, o.versions, o.log)
+	handler, err := o.front.api(clusters, principals, o.clouds, o.versions, o.log)
 	if err != nil {
 		return err
 	}
 	reconciler := cluster.New(cluster.Options{
 		Site:     o.hook.site(o.stateDir, o.address, o.publicHost, o.catalog),
 		Registry: clusters, Timing: supervise.Production(), Log: o.log, Now: time.Now,
-		OnActive: attend(o.log, []attendant{
+		OnActive: attend(o.log, o.figures.Forget, []attendant{
 			{"approver of node certificates", nodes.Approver{
 				Instances: instances, Entries: principals, Ledger: clusters, LedgerSince: ledgerSince, Roster: roster,
 				Recorder: record, Pending: o.figures.Pending(), Log: o.log.Named("nodes"),
@@ -228,14 +228,16 @@ type attendant struct {
 	}
 }
 
-// attend runs the attendants of one ACTIVE cluster until its context ends.
-func attend(log *zap.Logger, attendants []attendant) func(context.Context, registry.Cluster, *rest.Config) {
+// attend runs the attendants of one ACTIVE cluster until its context ends, and then forgets
+// the cluster.
+func attend(log *zap.Logger, forget func(cluster string), attendants []attendant) func(context.Context, registry.Cluster, *rest.Config) {
 	return func(ctx context.Context, c registry.Cluster, config *rest.Config) {
 		var group sync.WaitGroup
 		for _, a := range attendants {
 			group.Go(func() { a.attend(ctx, c, config, log.With(zap.String("cluster", c.Name))) })
 		}
 		group.Wait()
+		forget(c.Name)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/ovenbird-dev/ovenbird/agent/nodeconfig"
+	"github.com/ovenbird-dev/ovenbird/internal/partition"
 )
 
 // Cluster is what a node must know to join.
@@ -142,15 +143,11 @@ func (c Cluster) IsAmazonEKS() bool {
 		return false
 	}
 	host := strings.ToLower(endpoint.Hostname())
-	for _, suffix := range suffixes {
-		// <id>.<shard>.<region>.eks.amazonaws.com
-		if strings.HasSuffix(host, ".eks."+suffix) {
-			return true
-		}
-	}
-	// <id>.eks-cluster.<region>.api.aws, of clusters with IPv6
-	return strings.Contains(host, ".eks-cluster.") &&
-		(strings.HasSuffix(host, ".api.aws") || strings.HasSuffix(host, ".api.amazonwebservices.com.cn"))
+	// <id>.<shard>.<region>.eks.amazonaws.com
+	return partition.HasSuffix(host, ".eks.") ||
+		// <id>.eks-cluster.<region>.api.aws, of clusters with IPv6
+		strings.Contains(host, ".eks-cluster.") &&
+			(strings.HasSuffix(host, ".api.aws") || strings.HasSuffix(host, ".api.amazonwebservices.com.cn"))
 }
 
 // IsAmazonService tells whether endpoint, "https://host", is of AWS itself.
@@ -160,32 +157,8 @@ func IsAmazonService(endpoint string) bool {
 		return false
 	}
 	host := strings.ToLower(parsed.Hostname())
-	for _, suffix := range suffixes {
-		if strings.HasSuffix(host, "."+suffix) {
-			return true
-		}
-	}
-	return strings.HasSuffix(host, ".api.aws") || strings.HasSuffix(host, ".api.amazonwebservices.com.cn")
-}
-
-// suffixes are those of the host names of AWS's services, by what the regions of a
-// partition begin with (partitions.json of the AWS SDKs).
-var suffixes = map[string]string{
-	"":         "amazonaws.com",
-	"cn-":      "amazonaws.com.cn",
-	"us-iso-":  "c2s.ic.gov",
-	"us-isob-": "sc2s.sgov.gov",
-	"us-isof-": "csp.hci.ic.gov",
-	"eu-isoe-": "cloud.adc-e.uk",
-	"eusc-":    "amazonaws.eu",
+	return partition.HasSuffix(host, ".") || strings.HasSuffix(host, ".api.aws") || strings.HasSuffix(host, ".api.amazonwebservices.com.cn")
 }
 
 // DNSSuffix returns that of the region's services.
-func DNSSuffix(region string) string {
-	for prefix, suffix := range suffixes {
-		if prefix != "" && strings.HasPrefix(region, prefix) {
-			return suffix
-		}
-	}
-	return suffixes[""]
-}
+func DNSSuffix(region string) string { return partition.Of(region).DNSSuffix }

@@ -103,6 +103,46 @@ func TestAFullFileIsPutAsideAndTheOldestIsLost(t *testing.T) {
 	}
 }
 
+func TestAFileThatCannotBePutAsideGrowsOnAndNoneIsLost(t *testing.T) {
+	for name, obstacle := range map[string]string{"no new file": ".new", "no room for the oldest": fmt.Sprintf(".%d", kept)} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "audit.jsonl")
+			f, logs := record(t, path)
+			f.size = 100 // each event fills a file
+			event := func(i int) Event { return Event{Time: at, RequestID: fmt.Sprintf("%060d", i), Outcome: "200"} }
+			for i := range kept {
+				f.Record(event(i))
+			}
+			if err := os.Mkdir(path+obstacle, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 10 {
+				f.Record(event(kept + i))
+			}
+			if events := lines(t, path); len(events) != 11 || logs.FilterLevelExact(zap.ErrorLevel).Len() != 1 {
+				t.Errorf("%d events in the file, %d errors in the log", len(events), logs.FilterLevelExact(zap.ErrorLevel).Len())
+			}
+			if err := os.Remove(path + obstacle); err != nil {
+				t.Fatal(err)
+			}
+			f.retry = time.Time{}
+			f.Record(event(100))
+			for i, want := range []int{100, kept - 1, kept - 2} {
+				file := path
+				if i > 0 {
+					file = f.aside(i)
+				}
+				if events := lines(t, file); len(events) == 0 || events[0].RequestID != event(want).RequestID {
+					t.Errorf("%s holds %+v, want event %d first", file, events, want)
+				}
+			}
+			if events := lines(t, f.aside(kept)); len(events) != 1 || events[0].RequestID != event(0).RequestID {
+				t.Errorf("the oldest is %+v", events)
+			}
+		})
+	}
+}
+
 func TestAnEventThatCannotBeWrittenIsAnErrorInTheLog(t *testing.T) {
 	f, logs := record(t, filepath.Join(t.TempDir(), "audit.jsonl"))
 	_ = f.current.Close()

@@ -93,7 +93,8 @@ func (t *Tokens) Token(ctx context.Context) (string, error) {
 type Client struct {
 	Endpoint *url.URL // of ParseEndpoint
 	Tokens   *Tokens
-	HTTP     aws.HTTPClient // follows no redirects, as the SDK's does not
+	// Transport and no HTTP client, which would follow a redirect with the token.
+	Transport http.RoundTripper
 }
 
 // errElsewhere keeps a token from everybody but the service.
@@ -117,7 +118,7 @@ func (c Client) Do(r *http.Request) (*http.Response, error) {
 		r.Header.Del(name)
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
-	return c.HTTP.Do(r)
+	return c.Transport.RoundTrip(r)
 }
 
 // RoundTrip implements http.RoundTripper.

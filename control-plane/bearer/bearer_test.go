@@ -73,7 +73,7 @@ func through(t *testing.T, change func(*http.Request), answer http.HandlerFunc) 
 	}
 	config := config()
 	proxy := httptest.NewServer(Proxy{
-		Client:      Client{Endpoint: endpoint, Tokens: NewTokens(config, "111122223333", nil), HTTP: service.Client()},
+		Client:      Client{Endpoint: endpoint, Tokens: NewTokens(config, "111122223333", nil), Transport: service.Client().Transport},
 		Credentials: config.Credentials, Region: "us-west-2", Log: zaptest.NewLogger(t),
 	}.Handler())
 	t.Cleanup(proxy.Close)
@@ -89,7 +89,7 @@ func through(t *testing.T, change func(*http.Request), answer http.HandlerFunc) 
 		t.Fatal(err)
 	}
 	change(r)
-	answered, err = proxy.Client().Do(r)
+	answered, err = proxy.Client().Transport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,5 +142,19 @@ func TestAnUpgradeIsNotPassedOn(t *testing.T) {
 	}, func(http.ResponseWriter, *http.Request) {})
 	if received != nil || answered.StatusCode != http.StatusNotFound {
 		t.Errorf("got %s", answered.Status)
+	}
+}
+
+func TestATokenFollowsNoRedirect(t *testing.T) {
+	followed := false
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed = true }))
+	t.Cleanup(elsewhere.Close)
+	for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		_, answered := through(t, func(*http.Request) {}, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL, status)
+		})
+		if answered.StatusCode != status || followed {
+			t.Errorf("%d: answered %s, followed %t", status, answered.Status, followed)
+		}
 	}
 }

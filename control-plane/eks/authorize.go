@@ -34,7 +34,7 @@ type Access interface {
 	Authorize(ctx context.Context, c iam.Caller, r iam.Request) error
 }
 
-// Audit keeps the record of calls; *audit.File does.
+// Audit keeps the record of calls; *audit.Calls does.
 type Audit interface {
 	Record(e audit.Event)
 }
@@ -56,7 +56,7 @@ func caller(ctx context.Context) string {
 }
 
 // authenticate lets only proven callers through. It comes before routing: a stranger does
-// not learn which routes there are. Every call leaves one audit event, whatever becomes of it.
+// not learn which routes there are. Every call is one audit event, whatever becomes of it.
 func (a *api) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began, id, known := a.Now(), uuid.NewString(), &call{}
@@ -127,12 +127,12 @@ func (a *api) resource(r *http.Request, operation string) (cluster, arn string, 
 	if err != nil || !registry.ValidName(cluster) {
 		return "", "*", err
 	}
-	if len(path) > 3 && path[2] == "access-entries" && principalARN.MatchString(path[3]) {
-		head, resource := cutLast(path[3], ":")
-		_, account := cutLast(head, ":")
-		kind, _, _ := strings.Cut(resource, "/")
-		_, name := cutLast(resource, "/")
-		return cluster, a.arn(strings.Join([]string{"access-entry", cluster, kind, account, name, "*"}, "/")), nil
+	if len(path) > 3 && path[2] == "access-entries" {
+		// Leave for the cluster is none for its entries, so what names no entry is not the cluster's.
+		if !ownerARN.MatchString(path[3]) {
+			return "", "*", nil
+		}
+		return cluster, a.entryARN(cluster, parsePrincipal(path[3]), "*"), nil
 	}
 	if len(path) > 3 && path[2] == "node-groups" && registry.ValidName(path[3]) {
 		return cluster, a.arn(strings.Join([]string{"nodegroup", cluster, path[3], "*"}, "/")), nil

@@ -85,7 +85,9 @@ func TestACallIsAboutTheResourceThatAWSNames(t *testing.T) {
 		{"POST", "/clusters/blue/access-entries", "{}", "blue", ours + "cluster/blue"},
 		{"GET", "/clusters/blue/access-entries/" + role, "", "blue", ours + "access-entry/blue/role/111122223333/node/*"},
 		{"POST", "/clusters/blue/access-entries/" + role + "/access-policies", "{}", "blue", ours + "access-entry/blue/role/111122223333/node/*"},
-		{"GET", "/clusters/blue/access-entries/x", "", "blue", ours + "cluster/blue"},
+		{"GET", "/clusters/blue/access-entries/x", "", "", "*"},
+		{"POST", "/clusters/blue/access-entries/arn:aws:iam::111122223333:role%2Fa%20b%2Fdev/access-policies", "{}", "", "*"},
+		{"DELETE", "/clusters/blue/access-entries/arn:aws:iam::111122223333:root", "", "blue", ours + "access-entry/blue/root/111122223333//*"},
 		{"GET", "/clusters/blue/node-groups/ng", "", "blue", ours + "nodegroup/blue/ng/*"},
 		{"GET", "/cluster-versions", "", "", "*"},
 		{"GET", "/access-policies", "", "", "*"},
@@ -97,6 +99,19 @@ func TestACallIsAboutTheResourceThatAWSNames(t *testing.T) {
 		c.call(t, tt.method, tt.path, tt.body)
 		if c.asked.Cluster != tt.cluster || c.asked.Resource != tt.resource {
 			t.Errorf("%s %s %s: about %q, %q, want %q, %q", tt.method, tt.path, tt.body, c.asked.Cluster, c.asked.Resource, tt.cluster, tt.resource)
+		}
+	}
+}
+
+func TestARNsAreOfTheRegionsPartition(t *testing.T) {
+	for region, partition := range map[string]string{"us-west-2": "aws", "cn-north-1": "aws-cn", "us-gov-west-1": "aws-us-gov"} {
+		a := &api{Options{Region: region, AccountID: "111122223333"}}
+		if got, want := a.arn("cluster/blue"), "arn:"+partition+":eks:"+region+":111122223333:cluster/blue"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		associate := associateRequest{"arn:" + partition + ":eks::aws:cluster-access-policy/AmazonEKSViewPolicy", &accessScope{Type: scopeCluster}}
+		if err := associate.check("blue", a.accessPolicies()); err != nil {
+			t.Errorf("%s: %v", region, err)
 		}
 	}
 }

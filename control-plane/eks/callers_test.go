@@ -76,7 +76,7 @@ func TestABearerWhomSTSDoesNotVouchForIsRefused(t *testing.T) {
 		"a key that AWS does not know": {s.token("ASIANOBODY", audience), "refused it with 403"},
 		"the audience not signed":      {changed("host%3Bx-k8s-aws-id", "host"), "not both signed"},
 		"a parameter twice":            {changed("Action=", "Action=GetCallerIdentity&Action="), "not given exactly once"},
-		"a parameter in another case":  {changed("Action=", "action=GetCallerIdentity&Action="), "unknown query parameter"},
+		"a parameter in another case":  {changed("Action=", "action=GetCallerIdentity&Action="), "query parameter that GetCallerIdentity does not"},
 		"another STS":                  {changed(host, "sts.evil.example"), "host is not"},
 		"the STS of another partition": {changed(host, "sts.cn-north-1.amazonaws.com.cn"), "host is not"},
 		"the STS of another region":    {changed(host, "sts.us-east-1.amazonaws.com"), "host is not"},
@@ -170,6 +170,11 @@ func TestABearerOverPlainHTTPIsRefused(t *testing.T) {
 // refuseToBeAsked are tokens of a service that must not look at any.
 type refuseToBeAsked struct{ *testing.T }
 
+func (r refuseToBeAsked) Check(string) (string, error) {
+	r.Error("a token was looked at")
+	return "", errors.New("looked at")
+}
+
 func (r refuseToBeAsked) Verify(context.Context, string, string) (ststoken.Identity, error) {
 	r.Error("STS was asked")
 	return ststoken.Identity{}, errors.New("asked")
@@ -185,7 +190,12 @@ func TestASourceThatCallsTooOftenIsSlowedDown(t *testing.T) {
 		if status, exception, _ := s.get("/clusters", "x"); status != want || want == 429 && exception != "ThrottlingException" {
 			t.Errorf("call %d: %d %s, want %d", i+1, status, exception, want)
 		}
-		s.last()
+		if e := s.last(); e.Outcome != fmt.Sprint(want) {
+			t.Errorf("call %d: recorded as %+v", i+1, e)
+		}
+		if logged := len(s.logs.TakeAll()); logged != 0 && want == 429 {
+			t.Errorf("call %d: %d lines in the log", i+1, logged)
+		}
 	}
 }
 

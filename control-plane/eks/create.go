@@ -94,7 +94,7 @@ func (a *api) createCluster(ctx context.Context, r *http.Request) (any, error) {
 	var entries []registry.AccessEntry
 	if c.CreatorIsAdmin {
 		entries = append(entries, a.newEntry(registry.AccessEntry{
-			Cluster: c.Name, PrincipalARN: c.CreatedBy, Type: registry.TypeStandard, Policies: []registry.AssociatedPolicy{{ARN: registry.ClusterAdminPolicy, AssociatedAt: c.CreatedAt, ModifiedAt: c.CreatedAt}},
+			Cluster: c.Name, PrincipalARN: c.CreatedBy, Type: registry.TypeStandard, Policies: []registry.AssociatedPolicy{{ARN: a.policyARN(registry.ClusterAdminPolicy), AssociatedAt: c.CreatedAt, ModifiedAt: c.CreatedAt}},
 		}))
 	}
 	created, err := a.Registry.Create(ctx, c, entries...)

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+	"github.com/ovenbird-dev/ovenbird/internal/partition"
 )
 
 const (
@@ -93,17 +94,20 @@ func (a *api) fail(w http.ResponseWriter, r *http.Request, err error) {
 		known = &apiError{status: http.StatusInternalServerError, kind: "ServerException",
 			Message: "The service could not complete the request. Try again; its log says more."}
 	}
-	log := a.Log.With(zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.String("caller", caller(r.Context())),
-		zap.String("requestID", w.Header().Get("X-Amzn-Requestid")), zap.String("answer", known.kind), zap.Error(err))
-	if known.status >= 500 {
-		log.Error("request failed")
-	} else {
-		log.Info("request refused")
+	// The audit record counts throttled calls: the log must not grow with them.
+	if known.status != http.StatusTooManyRequests {
+		log := a.Log.With(zap.String("method", r.Method), zap.String("path", r.URL.Path), zap.String("caller", caller(r.Context())),
+			zap.String("requestID", w.Header().Get("X-Amzn-Requestid")), zap.String("answer", known.kind), zap.Error(err))
+		if known.status >= 500 {
+			log.Error("request failed")
+		} else {
+			log.Info("request refused")
+		}
 	}
 	w.Header().Set("X-Amzn-Errortype", known.kind)
 	writeJSON(w, known.status, known)
 }
 
 func (a *api) arn(resource string) string {
-	return fmt.Sprintf("arn:aws:eks:%s:%s:%s", a.Region, a.AccountID, resource)
+	return fmt.Sprintf("arn:%s:eks:%s:%s:%s", partition.Of(a.Region).Name, a.Region, a.AccountID, resource)
 }

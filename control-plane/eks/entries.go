@@ -21,6 +21,8 @@ const nodesGroup = "system:nodes"
 
 var (
 	principalARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[\w+=,.@/-]+$`)
+	// ownerARN matches whoever can have an entry: a cluster's creator may be no role or user.
+	ownerARN = regexp.MustCompile(`^arn:aws[a-z-]*:(iam::[0-9]{12}:(root|(role|user)/[\w+=,.@/-]+)|sts::[0-9]{12}:federated-user/[\w+=,.@-]+)$`)
 	// reserved names belong to Kubernetes, to AWS and to Ovenbird.
 	reserved = regexp.MustCompile(`^(system|eks|aws|amazon|iam|ovenbird):`)
 )
@@ -67,23 +69,43 @@ func entryOnTheWire(e registry.AccessEntry) entryAnswer {
 func (a *api) newEntry(e registry.AccessEntry) registry.AccessEntry {
 	e.CreatedAt = a.Now().UTC()
 	e.ModifiedAt = e.CreatedAt
-	head, resource := cutLast(e.PrincipalARN, ":") // arn:aws:iam::ACCOUNT, role/PATH/NAME
-	_, account := cutLast(head, ":")
-	kind, _, _ := strings.Cut(resource, "/")
-	_, name := cutLast(resource, "/")
-	e.ARN = a.arn(strings.Join([]string{"access-entry", e.Cluster, kind, account, name, uuid.NewString()}, "/"))
+	p := parsePrincipal(e.PrincipalARN)
+	e.ARN = a.entryARN(e.Cluster, p, uuid.NewString())
 	switch {
 	case e.Type == registry.TypeEC2Linux:
 		e.Username, e.Groups = registry.NodeUsername, []string{nodesGroup}
 	case e.Username != "":
 	case e.Type == registry.TypeEC2:
 		e.Username = registry.NodeUsername
-	case kind == "role":
-		e.Username = strings.Replace(head, ":iam:", ":sts:", 1) + ":assumed-role/" + name + "/{{SessionName}}"
+	case p.kind == "role":
+		e.Username = strings.Replace(p.head, ":iam:", ":sts:", 1) + ":assumed-role/" + p.name + "/{{SessionName}}"
 	default:
 		e.Username = e.PrincipalARN
 	}
 	return e
+}
+
+// principal is the ARN of a principal in its parts, without the path.
+type principal struct {
+	head    string // arn:aws:iam::ACCOUNT
+	account string
+	kind    string // role, user
+	name    string
+}
+
+func parsePrincipal(arn string) principal {
+	var p principal
+	var resource string // role/PATH/NAME
+	p.head, resource = cutLast(arn, ":")
+	_, p.account = cutLast(p.head, ":")
+	p.kind, _, _ = strings.Cut(resource, "/")
+	_, p.name = cutLast(resource, "/")
+	return p
+}
+
+// entryARN is the ARN of the principal's access entry with that ID.
+func (a *api) entryARN(cluster string, p principal, id string) string {
+	return a.arn(strings.Join([]string{"access-entry", cluster, p.kind, p.account, p.name, id}, "/"))
 }
 
 // cutLast cuts s around the last separator; without one all of it comes before.
@@ -249,6 +271,9 @@ func (a *api) updateAccessEntry(ctx context.Context, r *http.Request) (any, erro
 
 // entry reads the entry that a caller named.
 func (a *api) entry(ctx context.Context, name, principal string) (registry.AccessEntry, error) {
+	if !ownerARN.MatchString(principal) {
+		return registry.AccessEntry{}, noEntry(name)
+	}
 	entry, err := a.Registry.GetAccessEntry(ctx, name, principal)
 	if errors.Is(err, registry.ErrNotFound) {
 		return registry.AccessEntry{}, noEntry(name)
@@ -308,6 +333,9 @@ func (a *api) deleteAccessEntry(ctx context.Context, r *http.Request) (any, erro
 	name, principal := r.PathValue("name"), r.PathValue("principal")
 	if _, err := a.cluster(ctx, name); err != nil {
 		return nil, err
+	}
+	if !ownerARN.MatchString(principal) {
+		return nil, noEntry(name)
 	}
 	err := a.Registry.DeleteAccessEntry(ctx, name, principal)
 	if errors.Is(err, registry.ErrNotFound) {

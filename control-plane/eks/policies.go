@@ -11,10 +11,18 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+	"github.com/ovenbird-dev/ovenbird/internal/partition"
 )
 
-// accessPolicies are the ARNs of those on offer, sorted.
-var accessPolicies = []string{registry.AdminPolicy, registry.ClusterAdminPolicy, registry.EditPolicy, registry.ViewPolicy}
+// accessPolicies are the ARNs of those on offer in the API's partition, sorted.
+func (a *api) accessPolicies() []string {
+	return []string{a.policyARN(registry.AdminPolicy), a.policyARN(registry.ClusterAdminPolicy), a.policyARN(registry.EditPolicy), a.policyARN(registry.ViewPolicy)}
+}
+
+// policyARN is what the policy is called in the API's partition.
+func (a *api) policyARN(policy string) string {
+	return strings.Replace(policy, "arn:aws:", "arn:"+partition.Of(a.Region).Name+":", 1)
+}
 
 // namespacePattern is a namespace's name, which may begin or end with a star.
 var namespacePattern = regexp.MustCompile(`^(\*|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|\*[a-z0-9-]{0,62}[a-z0-9]|[a-z0-9][a-z0-9-]{0,62}\*)$`)
@@ -52,7 +60,7 @@ func policyOnTheWire(p registry.AssociatedPolicy) associatedPolicy {
 }
 
 func (a *api) listAccessPolicies(_ context.Context, r *http.Request) (any, error) {
-	arns, next, err := page(accessPolicies, r.URL.Query())
+	arns, next, err := page(a.accessPolicies(), r.URL.Query())
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +81,8 @@ type associateRequest struct {
 }
 
 // check refuses what the request says by itself.
-func (request *associateRequest) check(name string) error {
-	if !slices.Contains(accessPolicies, request.PolicyARN) {
+func (request *associateRequest) check(name string, offered []string) error {
+	if !slices.Contains(offered, request.PolicyARN) {
 		return notFound(name, "The specified policyArn could not be found: %.200q. You can view the available access policies with 'list-access-policies'.", request.PolicyARN)
 	}
 	switch scope := request.Scope; {
@@ -109,7 +117,7 @@ func (a *api) associateAccessPolicy(ctx context.Context, r *http.Request) (any, 
 	if _, err := a.cluster(ctx, name); err != nil {
 		return nil, err
 	}
-	if err := request.check(name); err != nil {
+	if err := request.check(name, a.accessPolicies()); err != nil {
 		return nil, err
 	}
 	now := a.Now().UTC()
@@ -193,8 +201,11 @@ func (a *api) listAssociatedPolicies(ctx context.Context, r *http.Request) (any,
 	}{name, entry.PrincipalARN, shown, next}, nil
 }
 
-// changeEntry edits the entry that a caller named,.
+// changeEntry edits the entry that a caller named.
 func (a *api) changeEntry(ctx context.Context, name, principal string, change func(*registry.AccessEntry) error) (registry.AccessEntry, error) {
+	if !ownerARN.MatchString(principal) {
+		return registry.AccessEntry{}, noEntry(name)
+	}
 	entry, err := a.Registry.ChangeAccessEntry(ctx, name, principal, change)
 	if errors.Is(err, registry.ErrNotFound) {
 		return registry.AccessEntry{}, noEntry(name)

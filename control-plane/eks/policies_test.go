@@ -148,3 +148,21 @@ func TestPoliciesOnOfferAreListedPageByPage(t *testing.T) {
 		t.Errorf("got %v, want %v", names, want)
 	}
 }
+
+func TestOnlyThePrincipalsOwnARNFindsItsEntry(t *testing.T) {
+	s, ctx := withEntry(t, "STANDARD"), t.Context()
+	// Without its path, this is the deployer.
+	stranger := aws.String("arn:aws:iam::111122223333:role/a b/deployer")
+	name, kind, message := aws.String("kitchen"), "*types.ResourceNotFoundException", "principalArn"
+	_, err := s.DescribeAccessEntry(ctx, &awseks.DescribeAccessEntryInput{ClusterName: name, PrincipalArn: stranger})
+	checkRefusal(t, err, kind, message)
+	policy := associateInput(registry.ClusterAdminPolicy)
+	policy.PrincipalArn = stranger
+	_, err = s.AssociateAccessPolicy(ctx, policy)
+	checkRefusal(t, err, kind, message)
+	_, err = s.DeleteAccessEntry(ctx, &awseks.DeleteAccessEntryInput{ClusterName: name, PrincipalArn: stranger})
+	checkRefusal(t, err, kind, message)
+	if _, err := s.DescribeAccessEntry(ctx, &awseks.DescribeAccessEntryInput{ClusterName: name, PrincipalArn: aws.String(deployer)}); err != nil {
+		t.Error(err)
+	}
+}

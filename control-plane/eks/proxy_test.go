@@ -30,7 +30,7 @@ func (s *site) proxied(id string) (*awseks.Client, string) {
 		s.Fatalf("the account is %q, %v", number, err)
 	}
 	proxy := bearer.Proxy{
-		Client:      bearer.Client{Endpoint: endpoint, Tokens: bearer.NewTokens(config, number, nil), HTTP: s.http},
+		Client:      bearer.Client{Endpoint: endpoint, Tokens: bearer.NewTokens(config, number, nil), Transport: s.http.Transport},
 		Credentials: config.Credentials, Region: "us-west-2", Log: s.log,
 	}
 	server := httptest.NewServer(proxy.Handler())
@@ -128,8 +128,8 @@ func TestATokenGoesToTheServiceAloneAndOverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sent := &http.Client{Transport: roundTripper(func(r *http.Request) { t.Errorf("a token was sent to %s", r.URL) })}
-	c := bearer.Client{Endpoint: endpoint, Tokens: bearer.NewTokens(s.config("ASIAJANE", "hush"), account, nil), HTTP: sent}
+	sent := roundTripper(func(r *http.Request) { t.Errorf("a token was sent to %s", r.URL) })
+	c := bearer.Client{Endpoint: endpoint, Tokens: bearer.NewTokens(s.config("ASIAJANE", "hush"), account, nil), Transport: sent}
 	for _, target := range []string{"http://eks.example.internal/clusters", "https://eks.example.internal:8443/clusters", "https://evil.example/clusters"} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)
 		if err != nil {
@@ -141,11 +141,11 @@ func TestATokenGoesToTheServiceAloneAndOverTLS(t *testing.T) {
 		}
 	}
 	// Whoever cannot verify the service sends nothing, either.
-	untrusting := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}}
+	untrusting := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 	if endpoint, err = bearer.ParseEndpoint(s.url); err != nil {
 		t.Fatal(err)
 	}
-	c = bearer.Client{Endpoint: endpoint, Tokens: c.Tokens, HTTP: untrusting}
+	c = bearer.Client{Endpoint: endpoint, Tokens: c.Tokens, Transport: untrusting}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/clusters", nil)
 	if err != nil {
 		t.Fatal(err)

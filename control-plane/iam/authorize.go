@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 	"syscall"
@@ -36,7 +37,7 @@ func (d *Denied) Error() string {
 // that the role of a cluster's nodes may describe that cluster, so that a node can find it.
 type Authorizer struct {
 	Policy *PolicyFile
-	// Entries finds access entries; *registry.Registry does.
+	// Entries finds access entries; Principals does.
 	Entries interface {
 		GetAccessEntry(ctx context.Context, cluster, principalARN string) (registry.AccessEntry, error)
 	}
@@ -101,8 +102,12 @@ func (f *PolicyFile) reload() {
 	if found == f.version {
 		return
 	}
-	f.version = found
 	policy, err := readPolicy(f.path)
+	// What could not be read although it is there, for want of file descriptors perhaps, is
+	// tried again at the next look.
+	if unread := (*fs.PathError)(nil); found == "" || !errors.As(err, &unread) {
+		f.version = found
+	}
 	if err != nil {
 		f.log.Error("the changed policy is not used: the one before stays in force", zap.Error(err))
 		return

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.uber.org/zap"
@@ -40,7 +41,9 @@ func TestANodeMayDescribeItsOwnClusterAndNothingElse(t *testing.T) {
 	}
 	w := newWorld()
 	w.entries["arn:aws:iam::111122223333:role/instance"] = registry.AccessEntry{Type: registry.TypeEC2}
-	authorizer := Authorizer{Policy: policy, Entries: w}
+	w.cluster.AuthenticationMode = registry.ModeAPIAndConfigMap
+	w.configMap = map[string]string{"mapRoles": "- {rolearn: arn:aws:iam::111122223333:role/older, groups: [system:nodes]}"}
+	authorizer := Authorizer{Policy: policy, Entries: Principals{w, w}}
 	for _, tt := range []struct {
 		name, arn string
 		request   Request
@@ -48,6 +51,8 @@ func TestANodeMayDescribeItsOwnClusterAndNothingElse(t *testing.T) {
 	}{
 		{"its cluster", nodeARN, on("DescribeCluster", "kitchen"), true},
 		{"its cluster, with an entry of type EC2", "arn:aws:sts::111122223333:assumed-role/instance/i-0abc", on("DescribeCluster", "kitchen"), true},
+		{"its cluster, by aws-auth", "arn:aws:sts::111122223333:assumed-role/older/i-0abc", on("DescribeCluster", "kitchen"), true},
+		{"another cluster, by aws-auth", "arn:aws:sts::111122223333:assumed-role/older/i-0abc", on("DescribeCluster", "pantry"), false},
 		{"another cluster", nodeARN, on("DescribeCluster", "pantry"), false},
 		{"its cluster's end", nodeARN, on("DeleteCluster", "kitchen"), false},
 		{"access for others", nodeARN, on("CreateAccessEntry", "kitchen"), false},
@@ -112,6 +117,31 @@ func TestAChangedPolicyIsInForceAndABrokenOneIsNot(t *testing.T) {
 		}
 		if n := logs.FilterLevelExact(zap.ErrorLevel).Len(); n != step.problems {
 			t.Errorf("%s: %d errors in the log, want %d", step.name, n, step.problems)
+		}
+	}
+}
+
+func TestAChangedPolicyThatCannotBeReadAtOnceIsReadLater(t *testing.T) {
+	clock := &ticking{}
+	path := policyIn(t, `{"statements":[]}`)
+	policy, err := OpenPolicy(path, zap.NewNop(), clock.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(janeMay), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var usual syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &usual); err != nil {
+		t.Fatal(err)
+	}
+	for _, files := range []uint64{0, usual.Cur} {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: files, Max: usual.Max}); err != nil {
+			t.Fatal(err)
+		}
+		clock.pass(policyLook)
+		if got := policy.Current().Allows(as(jane), on("DeleteCluster", "x")); got != (files > 0) {
+			t.Errorf("with %d files to open: allowed %t", files, got)
 		}
 	}
 }

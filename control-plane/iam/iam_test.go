@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,7 +15,9 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 	authentication "k8s.io/api/authentication/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -64,6 +67,13 @@ func (w world) GetAccessEntry(_ context.Context, cluster, principal string) (reg
 		return registry.AccessEntry{}, registry.ErrNotFound
 	}
 	return entry, nil
+}
+
+func (w world) Check(token string) (string, error) {
+	if token == "" {
+		return "", ststoken.ErrInvalid
+	}
+	return w.accessKey, nil
 }
 
 func (w world) Verify(_ context.Context, token, cluster string) (ststoken.Identity, error) {
@@ -385,5 +395,46 @@ func TestKeysAreReadFromAPrivateFileOnly(t *testing.T) {
 	}
 	if _, err := ReadKeys(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a missing file was read")
+	}
+}
+
+// unread is a registry that nobody may ask.
+type unread struct {
+	*testing.T
+	Registry
+}
+
+func (u unread) Get(context.Context, string) (registry.Cluster, error) {
+	u.Error("the registry was read")
+	return registry.Cluster{}, registry.ErrNotFound
+}
+
+func TestWhatCanBeNoTokenCostsNoRead(t *testing.T) {
+	body := `{"kind":"TokenReview","apiVersion":"authentication.k8s.io/v1","spec":{"token":""}}`
+	recorder := httptest.NewRecorder()
+	NewWebhook(unread{T: t}, newWorld(), newWorld(), zaptest.NewLogger(t)).ServeHTTP(recorder, httptest.NewRequest(http.MethodPost, "/clusters/kitchen/tokenreview", strings.NewReader(body)))
+	if recorder.Code != http.StatusOK || strings.Contains(recorder.Body.String(), `"authenticated":true`) {
+		t.Errorf("got %d %s", recorder.Code, recorder.Body)
+	}
+}
+
+// throttling are tokens that come too often.
+type throttling struct{ world }
+
+func (throttling) Verify(context.Context, string, string) (ststoken.Identity, error) {
+	return ststoken.Identity{}, ErrThrottled
+}
+
+func TestReviewsThatAreThrottledAreOneLineInTheLog(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	w := newWorld()
+	handler := NewWebhook(w, throttling{*w}, w, zap.New(core))
+	for i := range 100 {
+		body := fmt.Sprintf(`{"kind":"TokenReview","apiVersion":"authentication.k8s.io/v1","spec":{"token":"%d"}}`, i)
+		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/clusters/kitchen/tokenreview", strings.NewReader(body)))
+	}
+	// A minute of the clock may end meanwhile.
+	if n := logs.Len(); n < 1 || n > 2 {
+		t.Errorf("%d lines, want one", n)
 	}
 }

@@ -23,6 +23,7 @@ type Limiter struct {
 
 	mu      sync.Mutex
 	sources map[string]*rate.Limiter
+	others  *rate.Limiter // what sources share for which there is no room
 }
 
 // NewLimiter returns a limiter; a nil clock is time.Now.
@@ -30,7 +31,9 @@ func NewLimiter(perSecond float64, burst int, now func() time.Time) *Limiter {
 	if now == nil {
 		now = time.Now
 	}
-	return &Limiter{perSecond: rate.Limit(perSecond), burst: burst, now: now, sources: map[string]*rate.Limiter{}}
+	l := &Limiter{perSecond: rate.Limit(perSecond), burst: burst, now: now, sources: map[string]*rate.Limiter{}}
+	l.others = l.fresh()
+	return l
 }
 
 // Allow returns ErrThrottled when source has to wait.
@@ -39,10 +42,13 @@ func (l *Limiter) Allow(source string) error {
 	defer l.mu.Unlock()
 	now := l.now()
 	tokens, known := l.sources[source]
-	if !known {
-		l.makeRoom(now)
-		tokens = rate.NewLimiter(l.perSecond, l.burst)
+	switch {
+	case known:
+	case l.hasRoom(now):
+		tokens = l.fresh()
 		l.sources[source] = tokens
+	default:
+		tokens = l.others
 	}
 	if !tokens.AllowN(now, 1) {
 		return ErrThrottled
@@ -50,20 +56,18 @@ func (l *Limiter) Allow(source string) error {
 	return nil
 }
 
-// makeRoom forgets the sources that have not acted lately, or else any.
-func (l *Limiter) makeRoom(now time.Time) {
+func (l *Limiter) fresh() *rate.Limiter { return rate.NewLimiter(l.perSecond, l.burst) }
+
+// hasRoom tells whether one more source can be remembered, and forgets those that have not
+// acted lately for it. One that has is never forgotten: it would begin anew.
+func (l *Limiter) hasRoom(now time.Time) bool {
 	if len(l.sources) < maxSources {
-		return
+		return true
 	}
 	for source, tokens := range l.sources {
 		if tokens.TokensAt(now) >= float64(l.burst) {
 			delete(l.sources, source)
 		}
 	}
-	for source := range l.sources {
-		if len(l.sources) < maxSources {
-			return
-		}
-		delete(l.sources, source)
-	}
+	return len(l.sources) < maxSources
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -23,30 +24,33 @@ const (
 	outageLife = time.Second
 	// maxAnswers bounds the cache: an answer is about 300 bytes.
 	maxAnswers = 16384
+	// regularFor is how long an access key that has signed a good token is told apart from
+	// invented ones. A kubectl makes a token every 15 minutes while it is used.
+	regularFor = time.Hour
+	// maxRegulars bounds how many are: about 100 bytes each.
+	maxRegulars = 16384
 )
 
 // ErrUnavailable says that STS could not be asked: nothing is known about the token.
 var ErrUnavailable = errors.New("AWS STS cannot be asked")
 
-// STS asks STS about tokens; ststoken.Verifier does.
-type STS interface {
-	Check(token string) error
-	Verify(ctx context.Context, token, audience string) (ststoken.Identity, error)
-}
-
 // CachedTokens verifies tokens and remembers the answers, keyed by a hash of token and
 // audience, for less than the token lives. Only what the cache does not know counts against
-// the limit of its source. It is safe for concurrent use.
+// a limit: that of the access key, if it has signed a good token from the same source lately,
+// else that which all other keys of the source share. So nobody locks others out with tokens
+// that he invents. It is safe for concurrent use.
 type CachedTokens struct {
-	sts     STS
-	limit   *Limiter
+	sts     Tokens
+	limit   *Limiter // of sources
+	keys    *Limiter // of regulars
 	timeout time.Duration
 	now     func() time.Time
 	calls   singleflight.Group
 
-	mu      sync.Mutex
-	answers map[[sha256.Size]byte]answer
-	outage  answer // the last one
+	mu       sync.Mutex
+	answers  map[[sha256.Size]byte]answer
+	regulars map[string]time.Time // since when, by regular
+	outage   answer               // the last one
 }
 
 type answer struct {
@@ -55,13 +59,16 @@ type answer struct {
 	until    time.Time
 }
 
-// NewCachedTokens returns a cache in front of sts. A call to STS may take as long as timeout;
-// a nil clock is time.Now.
-func NewCachedTokens(sts STS, limit *Limiter, timeout time.Duration, now func() time.Time) *CachedTokens {
+// NewCachedTokens returns a cache in front of sts. Each source, and each access key of it that
+// is known, has the limit. A call to STS may take as long as timeout; a nil clock is time.Now.
+func NewCachedTokens(sts Tokens, limit *Limiter, timeout time.Duration, now func() time.Time) *CachedTokens {
 	if now == nil {
 		now = time.Now
 	}
-	return &CachedTokens{sts: sts, limit: limit, timeout: timeout, now: now, answers: map[[sha256.Size]byte]answer{}}
+	return &CachedTokens{
+		sts: sts, limit: limit, keys: NewLimiter(float64(limit.perSecond), limit.burst, limit.now), timeout: timeout, now: now,
+		answers: map[[sha256.Size]byte]answer{}, regulars: map[string]time.Time{},
+	}
 }
 
 type sourceKey struct{}
@@ -71,12 +78,16 @@ func WithSource(ctx context.Context, source string) context.Context {
 	return context.WithValue(ctx, sourceKey{}, source)
 }
 
+// Check implements Tokens.
+func (c *CachedTokens) Check(token string) (accessKeyID string, err error) { return c.sts.Check(token) }
+
 // Verify returns who made the token, if it was made for the cluster, which may also be an
 // audience (ststoken.APIAudience). Errors are ststoken.ErrInvalid, ErrThrottled,
 // ErrUnavailable, or that of ctx. Without a source in ctx, the cluster is the source.
 func (c *CachedTokens) Verify(ctx context.Context, token, cluster string) (ststoken.Identity, error) {
 	// Every time: a cached identity ends with its token.
-	if err := c.sts.Check(token); err != nil {
+	accessKeyID, err := c.sts.Check(token)
+	if err != nil {
 		return ststoken.Identity{}, err
 	}
 	key := sha256.Sum256([]byte(cluster + "\x00" + token))
@@ -87,12 +98,17 @@ func (c *CachedTokens) Verify(ctx context.Context, token, cluster string) (ststo
 	if !ok {
 		source = "cluster " + cluster
 	}
-	if err := c.limit.Allow(source); err != nil {
+	regular := source + " " + accessKeyID
+	if err := c.allow(source, regular); err != nil {
 		return ststoken.Identity{}, err
 	}
 	// The answer is for everyone who waits for it, so it does not end with the first of them.
 	wait := c.calls.DoChan(string(key[:]), func() (any, error) {
-		return c.ask(context.WithoutCancel(ctx), key, token, cluster), nil
+		fresh := c.ask(context.WithoutCancel(ctx), key, token, cluster)
+		if fresh.err == nil {
+			c.welcome(regular)
+		}
+		return fresh, nil
 	})
 	select {
 	case result := <-wait:
@@ -101,6 +117,31 @@ func (c *CachedTokens) Verify(ctx context.Context, token, cluster string) (ststo
 	case <-ctx.Done():
 		return ststoken.Identity{}, ctx.Err()
 	}
+}
+
+func (c *CachedTokens) allow(source, regular string) error {
+	c.mu.Lock()
+	since, ok := c.regulars[regular]
+	c.mu.Unlock()
+	if ok && c.now().Sub(since) < regularFor {
+		return c.keys.Allow(regular)
+	}
+	return c.limit.Allow(source)
+}
+
+// welcome remembers an access key that has signed a good token. Where there is no room, those
+// who are known stay: whoever has many keys must not make them strangers.
+func (c *CachedTokens) welcome(regular string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	if _, ok := c.regulars[regular]; !ok && len(c.regulars) >= maxRegulars {
+		maps.DeleteFunc(c.regulars, func(_ string, since time.Time) bool { return now.Sub(since) >= regularFor })
+		if len(c.regulars) >= maxRegulars {
+			return
+		}
+	}
+	c.regulars[regular] = now
 }
 
 func (c *CachedTokens) known(key [sha256.Size]byte) (answer, bool) {

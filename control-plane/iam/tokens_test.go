@@ -12,7 +12,8 @@ import (
 	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 )
 
-// stsAlike answers for tokens of the form "AUDIENCE ARN", and counts.
+// stsAlike answers for tokens of the form "AUDIENCE ARN", and counts. The ARN up to a slash is
+// the access key's ID.
 type stsAlike struct {
 	mu      sync.Mutex
 	asked   int
@@ -22,11 +23,13 @@ type stsAlike struct {
 	hold    chan struct{} // nil: answers at once
 }
 
-func (s *stsAlike) Check(string) error {
+func (s *stsAlike) Check(token string) (string, error) {
 	if s.expired {
-		return ststoken.ErrInvalid
+		return "", ststoken.ErrInvalid
 	}
-	return nil
+	_, arn, _ := strings.Cut(token, " ")
+	id, _, _ := strings.Cut(arn, "/")
+	return id, nil
 }
 
 func (s *stsAlike) Verify(ctx context.Context, token, audience string) (ststoken.Identity, error) {
@@ -213,6 +216,53 @@ func TestOnlyWhatSTSIsAskedCountsAgainstItsSource(t *testing.T) {
 	}
 }
 
+func TestInventedTokensLockOutNobodyWhoseKeyIsKnown(t *testing.T) {
+	tokens, clock := cached(&stsAlike{}, 2)
+	verify := func(token string) error {
+		_, err := tokens.Verify(t.Context(), token, "kitchen")
+		return err
+	}
+	if err := verify("kitchen jane/1"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		_ = verify(fmt.Sprintf("bad %d", i))
+	}
+	if err := verify("kitchen joe/1"); !errors.Is(err, ErrThrottled) {
+		t.Errorf("whom nobody knows yet: got %v, want ErrThrottled", err)
+	}
+	if err := errors.Join(verify("kitchen jane/2"), verify("kitchen jane/3")); err != nil {
+		t.Errorf("who is known: %v", err)
+	}
+	if err := verify("kitchen jane/4"); !errors.Is(err, ErrThrottled) {
+		t.Errorf("who is known, and asks too often: got %v, want ErrThrottled", err)
+	}
+	if err := verify("bad jane/1"); !errors.Is(err, ErrThrottled) {
+		t.Errorf("an invented token with the ID of a known key: got %v, want ErrThrottled", err)
+	}
+	clock.pass(regularFor)
+	for i := range 2 {
+		_ = verify(fmt.Sprintf("bad %d", i))
+	}
+	if err := verify("kitchen jane/5"); !errors.Is(err, ErrThrottled) {
+		t.Errorf("who was known: got %v, want ErrThrottled", err)
+	}
+}
+
+func TestNobodyWhoIsKnownMakesRoomForOthers(t *testing.T) {
+	tokens, clock := cached(&stsAlike{}, 1)
+	for i := range maxRegulars + 10 {
+		tokens.welcome(fmt.Sprint(i))
+	}
+	if _, ok := tokens.regulars["0"]; !ok || len(tokens.regulars) != maxRegulars {
+		t.Errorf("%d are known, the first %t", len(tokens.regulars), ok)
+	}
+	clock.pass(regularFor)
+	if tokens.welcome("x"); len(tokens.regulars) != 1 {
+		t.Errorf("%d are known after their time", len(tokens.regulars))
+	}
+}
+
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	tokens, _ := cached(&stsAlike{}, maxAnswers*2)
 	for i := range maxAnswers + 10 {
@@ -223,13 +273,26 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	if len(tokens.answers) > maxAnswers {
 		t.Errorf("%d answers", len(tokens.answers))
 	}
-	limit := NewLimiter(1, 1, nil)
-	for i := range maxSources + 10 {
-		if err := limit.Allow(fmt.Sprint(i)); err != nil {
+}
+
+func TestSourcesForWhichThereIsNoRoomShareWhatOneMayDo(t *testing.T) {
+	clock := &ticking{at: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
+	limit := NewLimiter(1, 2, clock.now)
+	for i := range maxSources {
+		if err := errors.Join(limit.Allow(fmt.Sprint(i)), limit.Allow(fmt.Sprint(i))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(limit.sources) > maxSources {
-		t.Errorf("%d sources", len(limit.sources))
+	if err := errors.Join(limit.Allow("x"), limit.Allow("y")); err != nil {
+		t.Error(err)
+	}
+	for _, source := range []string{"z", "0"} {
+		if err := limit.Allow(source); !errors.Is(err, ErrThrottled) {
+			t.Errorf("%s: got %v, want ErrThrottled", source, err)
+		}
+	}
+	clock.pass(2 * time.Second)
+	if err := limit.Allow("z"); err != nil || len(limit.sources) != 1 {
+		t.Errorf("once the others are idle: %v, %d sources", err, len(limit.sources))
 	}
 }

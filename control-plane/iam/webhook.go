@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	authentication "k8s.io/api/authentication/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -33,8 +34,11 @@ type Registry interface {
 	GetAccessEntry(ctx context.Context, cluster, principalARN string) (registry.AccessEntry, error)
 }
 
-// Tokens verifies bearer tokens; ststoken.Verifier does.
+// Tokens verifies bearer tokens; ststoken.Verifier does, and CachedTokens in front of it.
 type Tokens interface {
+	// Check tells, without a call, what can be no good token, and the ID of the access key
+	// that one claims to be signed with.
+	Check(token string) (accessKeyID string, err error)
 	Verify(ctx context.Context, token, cluster string) (ststoken.Identity, error)
 }
 
@@ -43,12 +47,15 @@ type webhook struct {
 	tokens    Tokens
 	instances Instances
 	log       *zap.Logger
+	throttled *zap.Logger // writes a message once a minute
 }
 
 // NewWebhook returns the token webhook of all clusters: TokenReview, version v1, at
 // /clusters/{name}/tokenreview. Who may call it is for the listener to decide.
 func NewWebhook(r Registry, tokens Tokens, instances Instances, log *zap.Logger) http.Handler {
-	w := webhook{r, tokens, instances, log}
+	w := webhook{r, tokens, instances, log, log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, time.Minute, 1, 0)
+	}))}
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST /clusters/{name}/tokenreview", w.review)
 	return routes
@@ -97,6 +104,11 @@ func (w webhook) judge(ctx context.Context, cluster, token string) authenticatio
 
 // record is where every decision, and why, becomes known to those who run the service.
 func (w webhook) record(cluster string, principal Principal, user User, refusal error) {
+	if errors.Is(refusal, ErrThrottled) {
+		// Anybody can cause these: the log must not grow with them.
+		w.throttled.Info("tokens of cluster " + cluster + " refused: too many that are not known")
+		return
+	}
 	log := w.log.With(zap.String("cluster", cluster), zap.String("caller", principal.ARN))
 	if refusal != nil {
 		log.Info("token refused", zap.Error(refusal))
@@ -108,6 +120,10 @@ func (w webhook) record(cluster string, principal Principal, user User, refusal 
 // identify returns who sent the token, and whom the cluster takes that to be. When only the
 // first is known, it comes with the error.
 func (w webhook) identify(ctx context.Context, name, token string) (Principal, User, error) {
+	// First: anybody can send anything, and it must not cost a read.
+	if _, err := w.tokens.Check(token); err != nil {
+		return Principal{}, User{}, err
+	}
 	c, err := w.registry.Get(ctx, name)
 	if err != nil {
 		return Principal{}, User{}, err

@@ -72,6 +72,13 @@ func (m *Metrics) Record(e nodes.Event) {
 	}
 }
 
+// Forget ends the series of a cluster that has gone.
+func (m *Metrics) Forget(cluster string) {
+	gone := prometheus.Labels{"cluster": cluster}
+	m.decisions.DeletePartialMatch(gone)
+	m.removals.DeletePartialMatch(gone)
+}
+
 // Reviewed counts an answer about a bearer token.
 func (m *Metrics) Reviewed(accepted bool) {
 	outcome := "refused"

@@ -49,6 +49,22 @@ func sample(t *testing.T, families map[string]*dto.MetricFamily, name string, va
 	return nil
 }
 
+func TestAClusterThatHasGoneLeavesNoSeries(t *testing.T) {
+	m := New()
+	for _, cluster := range []string{"kitchen", "pantry"} {
+		m.Record(nodes.Event{Cluster: cluster, Action: nodes.ActionDecide, Signer: "s", Approved: true})
+		m.Record(nodes.Event{Cluster: cluster, Action: nodes.ActionRemove, Class: nodes.ClassTerminated})
+	}
+	m.Forget("kitchen")
+	families := scrape(t, m)
+	for _, name := range []string{"ovenbird_certificate_decisions_total", "ovenbird_node_removals_total"} {
+		if n := len(families[name].GetMetric()); n != 1 {
+			t.Errorf("%s has %d series, want the other cluster's", name, n)
+		}
+		sample(t, families, name, "pantry")
+	}
+}
+
 func TestDecisionsRemovalsAndReviewsAreCounted(t *testing.T) {
 	m := New()
 	denied := nodes.Event{Cluster: "kitchen", Action: nodes.ActionDecide, Signer: "s", Class: nodes.ClassKey, Reason: "whatever a caller makes of it"}

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -29,6 +30,8 @@ const (
 	freshFor = time.Minute
 	// missAfter is how often requests for unknown issuers may have the issuers listed.
 	missAfter = time.Second
+	// listTimeout bounds one listing, whoever waits for it.
+	listTimeout = 10 * time.Second
 	// cacheControl lets relying parties keep an answer for as long as EKS's do.
 	cacheControl = "public, max-age=300"
 )
@@ -121,13 +124,14 @@ func (i Issuer) documents() (documents, error) {
 
 // publisher answers from memory.
 type publisher struct {
-	list func(context.Context) ([]Issuer, error)
-	log  *zap.Logger
-	now  func() time.Time
+	list     func(context.Context) ([]Issuer, error)
+	log      *zap.Logger
+	now      func() time.Time
+	listings singleflight.Group
 
 	mu     sync.Mutex
 	byID   map[string]documents
-	listed time.Time
+	listed time.Time // when the last listing began
 }
 
 // New returns a handler for /id/; list returns all issuers there are.
@@ -152,29 +156,63 @@ func New(list func(context.Context) ([]Issuer, error), log *zap.Logger, now func
 	return routes
 }
 
+// find waits for a listing only to find out about an issuer that it does not know.
 func (p *publisher) find(ctx context.Context, id string) (documents, bool) {
+	found, ok, listed := p.known(id)
+	if ok && p.now().Sub(listed) < freshFor {
+		return found, true
+	}
+	// The answer is for everybody, so it does not end with who asks first.
+	listing := p.listings.DoChan("", func() (any, error) {
+		p.refresh(context.WithoutCancel(ctx))
+		return nil, nil
+	})
+	if ok {
+		return found, true
+	}
+	select {
+	case <-listing:
+	case <-ctx.Done():
+	}
+	found, ok, _ = p.known(id)
+	return found, ok
+}
+
+func (p *publisher) known(id string) (found documents, ok bool, listed time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	found, ok := p.byID[id]
+	found, ok = p.byID[id]
+	return found, ok, p.listed
+}
+
+// refresh lists the issuers unless that has just been done, with success or without. After an
+// error, what was right before still is.
+func (p *publisher) refresh(ctx context.Context) {
+	p.mu.Lock()
 	age := p.now().Sub(p.listed)
-	if age < missAfter || (ok && age < freshFor) {
-		return found, ok
+	if age < missAfter {
+		p.mu.Unlock()
+		return
 	}
+	p.listed = p.now()
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
 	issuers, err := p.list(ctx)
 	if err != nil {
-		// What was right a minute ago still is.
 		p.log.Error("list issuers", zap.Error(err))
-		return found, ok
+		return
 	}
-	p.byID, p.listed = map[string]documents{}, p.now()
+	byID := map[string]documents{}
 	for _, issuer := range issuers {
 		published, err := issuer.documents()
 		if err != nil {
 			p.log.Error("publish issuer", zap.String("issuer", issuer.URL), zap.Error(err))
 			continue
 		}
-		p.byID[path.Base(issuer.URL)] = published
+		byID[path.Base(issuer.URL)] = published
 	}
-	found, ok = p.byID[id]
-	return found, ok
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.byID = byID
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,13 +106,62 @@ func TestRequestsAreAnsweredFromMemory(t *testing.T) {
 	if answer := s.ask(http.MethodGet, "/id/0123456789abcdef0123456789abcdef/keys"); answer.Code != http.StatusOK {
 		t.Errorf("a new cluster's issuer: %d", answer.Code)
 	}
-	s.now = s.now.Add(freshFor)
-	s.fails = errors.New("etcd is down")
-	if answer := s.ask(http.MethodGet, path+"/keys"); answer.Code != http.StatusOK {
-		t.Errorf("while the registry is down: %d", answer.Code)
-	}
-	s.fails, s.issuers = nil, nil
+	s.now = s.now.Add(missAfter)
+	s.issuers = nil
+	s.ask(http.MethodGet, "/id/unknown/keys")
 	if answer := s.ask(http.MethodGet, path+"/keys"); answer.Code != http.StatusNotFound {
 		t.Errorf("after the cluster is gone: %d", answer.Code)
+	}
+}
+
+func TestFailuresDoNotGrowWithTheRequests(t *testing.T) {
+	s, path := newSite(t)
+	s.ask(http.MethodGet, path+"/keys")
+	s.fails = errors.New("etcd is down")
+	s.now = s.now.Add(freshFor - 1)
+	for range 100 {
+		s.ask(http.MethodGet, "/id/unknown/keys")
+		if answer := s.ask(http.MethodGet, path+"/keys"); answer.Code != http.StatusOK {
+			t.Fatalf("a known issuer while the registry is down: %d", answer.Code)
+		}
+	}
+	if s.listed != 2 {
+		t.Errorf("the issuers were listed %d times, want twice", s.listed)
+	}
+}
+
+func TestAKnownIssuerIsAnsweredWithoutAWaitAndAListingOutlivesWhoBeganIt(t *testing.T) {
+	s, path := newSite(t)
+	s.ask(http.MethodGet, path+"/keys")
+	began, ended := make(chan context.Context), make(chan struct{})
+	slow := &publisher{
+		byID: map[string]documents{"known": {}}, log: zap.NewNop(), now: func() time.Time { return s.now },
+		list: func(ctx context.Context) ([]Issuer, error) {
+			began <- ctx
+			<-ended
+			return s.issuers, ctx.Err()
+		},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, ok := slow.find(ctx, "known"); !ok {
+		t.Error("the known issuer was not found")
+	}
+	listing := <-began
+	cancel()
+	if _, ok := slow.find(ctx, "unknown"); ok || listing.Err() != nil {
+		t.Errorf("found %t, the listing ended: %v", ok, listing.Err())
+	}
+	if _, bounded := listing.Deadline(); !bounded {
+		t.Error("the listing has no deadline")
+	}
+	id := strings.TrimPrefix(path, "/id/")
+	found := make(chan bool)
+	go func() {
+		_, ok := slow.find(t.Context(), id)
+		found <- ok
+	}()
+	close(ended)
+	if !<-found {
+		t.Error("who joined the listing did not get its result")
 	}
 }

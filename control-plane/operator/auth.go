@@ -94,16 +94,16 @@ func (a *auth) bearer(ctx context.Context, loaded aws.Config, endpoint string) (
 			return bearer.Client{}, err
 		}
 	}
-	return bearer.Client{Endpoint: target, Tokens: bearer.NewTokens(loaded, account, nil), HTTP: httpClient}, nil
+	return bearer.Client{Endpoint: target, Tokens: bearer.NewTokens(loaded, account, nil), Transport: httpClient.GetTransport()}, nil
 }
 
 // httpClient is the configured one, which trusts AWS_CA_BUNDLE, or one that trusts --ca-file.
-func (a *auth) httpClient(loaded aws.Config) (aws.HTTPClient, error) {
+func (a *auth) httpClient(loaded aws.Config) (*awshttp.BuildableClient, error) {
 	if a.caFile == "" {
-		if loaded.HTTPClient == nil { // nothing is configured
-			return awshttp.NewBuildableClient(), nil
+		if configured, ok := loaded.HTTPClient.(*awshttp.BuildableClient); ok {
+			return configured, nil
 		}
-		return loaded.HTTPClient, nil
+		return awshttp.NewBuildableClient(), nil
 	}
 	data, err := os.ReadFile(a.caFile)
 	if err != nil {

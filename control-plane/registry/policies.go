@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The access policies on offer, by their ARNs.
+// The access policies on offer, by their ARNs in the partition aws.
 const (
 	policyPrefix = "arn:aws:eks::aws:cluster-access-policy/"
 

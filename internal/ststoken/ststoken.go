@@ -21,6 +21,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/ovenbird-dev/ovenbird/internal/partition"
 )
 
 const (
@@ -55,11 +57,7 @@ func APIAudience(region, accountID string) string {
 
 // Host is where STS is in a region, unless an endpoint says otherwise.
 func Host(region string) string {
-	host := "sts." + region + ".amazonaws.com"
-	if strings.HasPrefix(region, "cn-") {
-		host += ".cn"
-	}
-	return host
+	return "sts." + region + "." + partition.Of(region).DNSSuffix
 }
 
 // Signer makes tokens.

@@ -73,6 +73,9 @@ func TestATokenProvesItsSignerToItsOwnClusterOnly(t *testing.T) {
 	host, verifier := fake(t, sts)
 	good := token(t, signer(host, "secret"), "kitchen")
 
+	if id, err := verifier.Check(good); err != nil || id != "ASIAEXAMPLE" {
+		t.Errorf("claims the key %q, %v", id, err)
+	}
 	identity, err := verifier.Verify(t.Context(), good, "kitchen")
 	if err != nil {
 		t.Fatal(err)
@@ -176,12 +179,12 @@ func TestParseRefusesWhatIsNotAPresignedGetCallerIdentity(t *testing.T) {
 		{"a path that leads back", replace("/?", "/x/../?"), "path"},
 		{"a path parameter", replace("/?", "/;x?"), "path"},
 		{"an escaped path", replace("/?", "/%2e%2e/?"), "path"},
-		{"an unknown parameter", appendix("&X-Amz-Foo=1"), "unknown query parameter"},
+		{"an unknown parameter", appendix("&X-Amz-Foo=1"), "a query parameter that GetCallerIdentity does not"},
 		{"a parameter without a value", appendix("&X-Amz-User-Agent="), "exactly once"},
 		{"a parameter twice", appendix("&Action=GetCallerIdentity"), "exactly once"},
-		{"a parameter again in lower case", appendix("&action=GetSessionToken"), "unknown query parameter"},
+		{"a parameter again in lower case", appendix("&action=GetSessionToken"), "a query parameter that GetCallerIdentity does not"},
 		{"a parameter again, escaped", appendix("&%41ction=GetSessionToken"), "exactly once"},
-		{"the date again in other case", appendix("&X-AMZ-Date=20300101T000000Z"), "unknown query parameter"},
+		{"the date again in other case", appendix("&X-AMZ-Date=20300101T000000Z"), "a query parameter that GetCallerIdentity does not"},
 		{"a semicolon", appendix(";x=1"), "does not decode"},
 		{"a broken escape", appendix("&X-Amz-User-Agent=%zz"), "does not decode"},
 		{"another action", replace("GetCallerIdentity", "GetSessionToken"), "not a GetCallerIdentity"},
@@ -400,6 +403,16 @@ func TestQueryOfTheSignedURLHoldsOnlyKnownParameters(t *testing.T) {
 	for name := range presigned.Query() {
 		if _, known := parameters[name]; !known {
 			t.Errorf("%s is not a parameter that the verifier knows", name)
+		}
+	}
+}
+
+func TestTheHostOfSTSIsOfTheRegionsPartition(t *testing.T) {
+	for region, want := range map[string]string{
+		"us-west-2": "sts.us-west-2.amazonaws.com", "cn-north-1": "sts.cn-north-1.amazonaws.com.cn", "eusc-de-east-1": "sts.eusc-de-east-1.amazonaws.eu",
+	} {
+		if got := Host(region); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

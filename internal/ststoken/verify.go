@@ -94,7 +94,7 @@ func Parse(token, stsHost string, now time.Time) (presigned *url.URL, err error)
 func checkQuery(query url.Values, now time.Time) error {
 	for name, values := range query {
 		if _, known := parameters[name]; !known {
-			return invalid("unknown query parameter %.64q", name)
+			return invalid("it has a query parameter that GetCallerIdentity does not")
 		}
 		if len(values) != 1 || values[0] == "" {
 			return invalid("query parameter %s is not given exactly once", name)
@@ -146,10 +146,19 @@ type Verifier struct {
 }
 
 // Check tells whether a token is worth asking STS about, which needs no network: Parse with
-// this verifier's host and clock. It is true of no token that is older than 15 minutes.
-func (v Verifier) Check(token string) error {
-	_, err := Parse(token, v.Host, now(v.Now))
-	return err
+// this verifier's host and clock. It is true of no token that is older than 15 minutes. The
+// ID is of the access key that the token claims to be signed with.
+func (v Verifier) Check(token string) (accessKeyID string, err error) {
+	presigned, err := Parse(token, v.Host, now(v.Now))
+	if err != nil {
+		return "", err
+	}
+	return accessKey(presigned), nil
+}
+
+func accessKey(presigned *url.URL) string {
+	id, _, _ := strings.Cut(presigned.Query().Get("X-Amz-Credential"), "/")
+	return id
 }
 
 // Verify returns who made the token, if it was made for cluster. An error that is
@@ -184,7 +193,7 @@ func (v Verifier) Verify(ctx context.Context, token, cluster string) (Identity, 
 	}
 	identity, err := readAnswer(v.Host, response.StatusCode, body)
 	if err == nil {
-		identity.AccessKeyID, _, _ = strings.Cut(presigned.Query().Get("X-Amz-Credential"), "/")
+		identity.AccessKeyID = accessKey(presigned)
 	}
 	return identity, err
 }

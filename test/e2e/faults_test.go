@@ -28,7 +28,7 @@ func checkKills(ctx context.Context, t *testing.T, l *lab, client kubernetes.Int
 		t.Fatal(err)
 	}
 	onNode := l.onNode(t, client, "killer", name)
-	onNode("/usr/bin/systemd-run", "--no-block", "--unit=kill-agent", "/bin/bash", "-c", killAgent)
+	onNode("/usr/bin/systemd-run", "--no-block", "--expand-environment=no", "--unit=kill-agent", "/bin/bash", "-c", killAgent)
 	l.awaitConsole(t, path.Base(node.Spec.ProviderID), "no phase is left to kill the agent in", 12*time.Minute)
 	awaitNode(ctx, t, client, name, ready)
 	onNode = l.onNode(t, client, "killed", name)

@@ -51,6 +51,7 @@ func (s *Clusters) Entry(cluster, principalARN string) (registry.AccessEntry, er
 // Run follows the ConfigMap of one cluster until ctx ends. One that cannot be read leaves
 // the last good one in force.
 func (s *Clusters) Run(ctx context.Context, c registry.Cluster, client kubernetes.Interface) error {
+	s.forget(c.Name) // a cluster before it may have had the name
 	log := s.log.With(zap.String("cluster", c.Name))
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(o *meta.ListOptions) {
@@ -78,8 +79,8 @@ func (s *Clusters) Run(ctx context.Context, c registry.Cluster, client kubernete
 		return fmt.Errorf("watch the ConfigMap %s of cluster %s: %w", configMap, c.Name, err)
 	}
 	factory.StartWithContext(ctx)
+	defer s.forget(c.Name) // after the last handler
 	defer factory.Shutdown()
-	defer s.forget(c.Name)
 	if !cache.WaitForCacheSync(ctx.Done(), handled.HasSynced) {
 		return ctx.Err()
 	}
