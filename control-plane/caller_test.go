@@ -309,6 +309,9 @@ func (c *caller) checkNoTrace() {
 	left, err := etcd.Get(c.ctx, "/ovenbird/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
 	c.must(err)
 	for _, kv := range left.Kvs {
+		if string(kv.Key) == "/ovenbird/node-certificates-since" { // the registry's own, of no cluster
+			continue
+		}
 		c.Errorf("the registry still holds %s", kv.Key)
 	}
 }

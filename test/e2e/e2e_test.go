@@ -25,7 +25,7 @@ import (
 func TestOneMachine(t *testing.T) {
 	l := startLab(t)
 	client := l.client(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
 
 	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
