@@ -1,6 +1,7 @@
 package policies_test
 
 import (
+	"cmp"
 	"fmt"
 	"go/ast"
 	"go/types"
@@ -85,7 +86,8 @@ func operations(signature *types.Signature) []string {
 	for v := range signature.Params().Variables() {
 		service, input, _ := strings.Cut(name(v.Type()), ".")
 		if operation, ok := strings.CutSuffix(input, "Input"); ok && fromSDK(v.Type()) {
-			actions = append(actions, service+":"+operation)
+			action := service + ":" + operation
+			actions = append(actions, cmp.Or(renamed[action], action))
 		}
 	}
 	return actions

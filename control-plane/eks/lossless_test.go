@@ -14,13 +14,18 @@ import (
 	"testing"
 	"time"
 
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	awseks "github.com/aws/aws-sdk-go-v2/service/eks"
 	"github.com/aws/smithy-go/middleware"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/eks"
 )
 
 // lossless makes a client fail the test when an answer holds something that the SDK does
-// not find again: a member that is not of its model, or whose value it cannot read.
+// not find again, a member that is not of its model or whose value it cannot read, or that is
+// unlike the answer that the SDK's own tests hold.
 func lossless(t *testing.T) func(*awseks.Options) {
+	golden := eks.Snapshots(t, "response")
 	return func(o *awseks.Options) {
 		o.HTTPClient = bodyKeeper{http.DefaultClient}
 		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
@@ -35,11 +40,56 @@ func lossless(t *testing.T) func(*awseks.Options) {
 					for _, loss := range losses("", members, reflect.ValueOf(out.Result)) {
 						t.Errorf("%T: %s", in.Parameters, loss)
 					}
+					name := awsmiddleware.GetOperationName(ctx)
+					for _, stranger := range strangers("", members, goldenBody(t, golden[name])) {
+						t.Errorf("%s: %s", name, stranger)
+					}
 				}
 				return out, metadata, err
 			}), middleware.Before)
 		})
 	}
+}
+
+// goldenBody is the body of a response: the status, headers and an empty line come before it.
+// An operation that answers nothing has none; an empty object is the same to its client.
+func goldenBody(t *testing.T, response string) (members any) {
+	t.Helper()
+	_, body, _ := strings.Cut(response, "\n\n")
+	if response != "" && body == "" {
+		return map[string]any{}
+	}
+	if err := json.Unmarshal([]byte(body), &members); err != nil {
+		t.Errorf("the SDK's response: %v in %q", err, response)
+	}
+	return members
+}
+
+// strangers says what of a JSON value has no place, or another type, in one that has every
+// member.
+func strangers(path string, sent, golden any) []string {
+	if sent != nil && reflect.TypeOf(sent) != reflect.TypeOf(golden) {
+		return []string{fmt.Sprintf("%s is %T, and %T in the SDK's response", path, sent, golden)}
+	}
+	var all []string
+	switch sent := sent.(type) {
+	case map[string]any:
+		golden, _ := golden.(map[string]any)
+		for _, key := range slices.Sorted(maps.Keys(sent)) {
+			like, ok := golden["key0"] // of a map with any keys
+			if !ok {
+				like = golden[key]
+			}
+			all = append(all, strangers(path+"."+key, sent[key], like)...)
+		}
+	case []any:
+		if golden, _ := golden.([]any); len(golden) > 0 {
+			for i := range sent {
+				all = append(all, strangers(fmt.Sprintf("%s[%d]", path, i), sent[i], golden[0])...)
+			}
+		}
+	}
+	return all
 }
 
 type bodyKey struct{}

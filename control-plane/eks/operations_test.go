@@ -55,27 +55,38 @@ func TestEveryOperationOfTheSDKIsInTheTable(t *testing.T) {
 // fixtures are requests as the SDK's own tests hold them, by operation.
 func fixtures(t *testing.T) map[string]*http.Request {
 	t.Helper()
+	requests := map[string]*http.Request{}
+	for name, data := range Snapshots(t, "request") {
+		// Method and path, an empty line, headers, an empty line, the body.
+		line, rest, _ := strings.Cut(data, "\n")
+		_, body, _ := strings.Cut(strings.TrimPrefix(rest, "\n"), "\n\n")
+		method, target, _ := strings.Cut(line, " ")
+		requests[name] = httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+	}
+	return requests
+}
+
+// Snapshots are files that the SDK's own tests hold its requests or responses to, by operation.
+func Snapshots(t *testing.T, of string) map[string]string {
+	t.Helper()
 	output, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/aws/aws-sdk-go-v2/service/eks").Output()
 	if err != nil {
 		t.Fatalf("find the SDK's fixtures: %v", err)
 	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(output)), "request_snapshot", "*.request.snap"))
+	suffix := "." + of + ".snap"
+	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(output)), of+"_snapshot", "*"+suffix))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("the SDK has no fixtures: %v", err)
 	}
-	requests := map[string]*http.Request{}
+	found := map[string]string{}
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Method and path, an empty line, headers, an empty line, the body.
-		line, rest, _ := strings.Cut(string(data), "\n")
-		_, body, _ := strings.Cut(strings.TrimPrefix(rest, "\n"), "\n\n")
-		method, target, _ := strings.Cut(line, " ")
-		requests[strings.TrimSuffix(filepath.Base(file), ".request.snap")] = httptest.NewRequestWithContext(t.Context(), method, target, strings.NewReader(body))
+		found[strings.TrimSuffix(filepath.Base(file), suffix)] = string(data)
 	}
-	return requests
+	return found
 }
 
 func TestEveryRequestOfTheSDKFindsItsOperation(t *testing.T) {
