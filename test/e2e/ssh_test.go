@@ -130,6 +130,11 @@ func startDebian(t *testing.T, l *lab) sshMachine {
 		t.Fatalf("want one instance, got %s (%v)", out, err)
 	}
 	machine.id, machine.address = launched[0].ID, launched[0].Address
+	t.Cleanup(func() { // while the lab still has them
+		if t.Failed() {
+			l.keepLogs(t)
+		}
+	})
 	return machine
 }
 
