@@ -2,9 +2,13 @@ package operator
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/eks"
+	"github.com/spf13/cobra"
+
+	"github.com/ovenbird-dev/ovenbird/internal/cli"
 )
 
 // callTimeout bounds one call to the API, the SDK's retries included.
@@ -36,4 +40,24 @@ func allOf[Page, Item any](ctx context.Context, pages paginator[Page], items fun
 		all = append(all, items(page)...)
 	}
 	return all, nil
+}
+
+// printer writes an answer for a person to read.
+type printer func(io.Writer) error
+
+// answer makes cmd ask the API and print what that answers, as JSON or by the printer.
+func answer(cmd *cobra.Command, ask func(ctx context.Context, client *eks.Client, args []string) (any, printer, error)) *cobra.Command {
+	output := cli.AddOutputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		_, client, err := connect(cmd.Context())
+		if err != nil {
+			return err
+		}
+		value, shown, err := ask(cmd.Context(), client, args)
+		if err != nil {
+			return err
+		}
+		return output.Print(cmd.OutOrStdout(), value, shown)
+	}
+	return cmd
 }

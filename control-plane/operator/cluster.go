@@ -156,19 +156,13 @@ func describeCommand() *cobra.Command {
 		Use: "describe NAME", Short: "Show one cluster",
 		Example: "  ovenbird cluster describe demo --output json", Args: oneCluster,
 	}
-	output := cli.AddOutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		_, client, err := connect(cmd.Context())
+	return answer(cmd, func(ctx context.Context, client *eks.Client, args []string) (any, printer, error) {
+		c, err := describe(ctx, client, args[0])
 		if err != nil {
-			return err
+			return nil, nil, apiError("describe cluster "+args[0], err)
 		}
-		c, err := describe(cmd.Context(), client, args[0])
-		if err != nil {
-			return apiError("describe cluster "+args[0], err)
-		}
-		return output.Print(cmd.OutOrStdout(), view(c), clusterDetails(c))
-	}
-	return cmd
+		return view(c), clusterDetails(c), nil
+	})
 }
 
 func waitCommand() *cobra.Command {
@@ -178,19 +172,13 @@ func waitCommand() *cobra.Command {
 		Example: "  ovenbird cluster wait demo --timeout 5m", Args: oneCluster,
 	}
 	flags.addTimeout(cmd)
-	output := cli.AddOutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		_, client, err := connect(cmd.Context())
+	return answer(cmd, func(ctx context.Context, client *eks.Client, args []string) (any, printer, error) {
+		c, err := waitActive(ctx, client, args[0], flags.timeout, newProgress(cmd.ErrOrStderr()))
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		c, err := waitActive(cmd.Context(), client, args[0], flags.timeout, newProgress(cmd.ErrOrStderr()))
-		if err != nil {
-			return err
-		}
-		return output.Print(cmd.OutOrStdout(), view(c), clusterTable(c))
-	}
-	return cmd
+		return view(c), clusterTable(c), nil
+	})
 }
 
 func deleteCommand() *cobra.Command {

@@ -91,19 +91,13 @@ func createEntryCommand() *cobra.Command {
 	f.StringVar(&flags.username, "username", "", "Kubernetes user name (default: the caller's ARN)")
 	f.StringSliceVar(&flags.groups, "groups", nil, "Kubernetes groups")
 	f.BoolVar(&flags.ifMissing, "if-missing", false, "leave an entry of the same type as it is")
-	output := cli.AddOutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		_, client, err := connect(cmd.Context())
+	return answer(cmd, func(ctx context.Context, client *eks.Client, args []string) (any, printer, error) {
+		entry, err := createEntry(ctx, client, args[0], flags)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		entry, err := createEntry(cmd.Context(), client, args[0], flags)
-		if err != nil {
-			return err
-		}
-		return output.Print(cmd.OutOrStdout(), viewEntry(entry), entryTable(viewEntry(entry)))
-	}
-	return cmd
+		return viewEntry(entry), entryTable(viewEntry(entry)), nil
+	})
 }
 
 func createEntry(ctx context.Context, client *eks.Client, cluster string, flags entryFlags) (*types.AccessEntry, error) {
@@ -142,22 +136,16 @@ func listEntriesCommand() *cobra.Command {
 		Use: "list NAME", Short: "List who may enter a cluster",
 		Example: "  ovenbird access-entry list demo", Args: oneCluster,
 	}
-	output := cli.AddOutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		entries, err := listEntries(cmd.Context(), args[0])
+	return answer(cmd, func(ctx context.Context, client *eks.Client, args []string) (any, printer, error) {
+		entries, err := listEntries(ctx, client, args[0])
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		return output.Print(cmd.OutOrStdout(), entries, entryTable(entries...))
-	}
-	return cmd
+		return entries, entryTable(entries...), nil
+	})
 }
 
-func listEntries(ctx context.Context, cluster string) ([]entryView, error) {
-	_, client, err := connect(ctx)
-	if err != nil {
-		return nil, err
-	}
+func listEntries(ctx context.Context, client *eks.Client, cluster string) ([]entryView, error) {
 	pages := eks.NewListAccessEntriesPaginator(client, &eks.ListAccessEntriesInput{ClusterName: aws.String(cluster)})
 	principals, err := allOf(ctx, pages, func(page *eks.ListAccessEntriesOutput) []string { return page.AccessEntries })
 	if err != nil {
@@ -181,19 +169,13 @@ func describeEntryCommand() *cobra.Command {
 		Example: "  ovenbird access-entry describe demo --principal-arn arn:aws:iam::111122223333:user/jane", Args: oneCluster,
 	}
 	principalFlag(cmd, &principal)
-	output := cli.AddOutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		_, client, err := connect(cmd.Context())
+	return answer(cmd, func(ctx context.Context, client *eks.Client, args []string) (any, printer, error) {
+		entry, err := describeEntry(ctx, client, args[0], principal)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		entry, err := describeEntry(cmd.Context(), client, args[0], principal)
-		if err != nil {
-			return err
-		}
-		return output.Print(cmd.OutOrStdout(), viewEntry(entry), entryDetails(viewEntry(entry)))
-	}
-	return cmd
+		return viewEntry(entry), entryDetails(viewEntry(entry)), nil
+	})
 }
 
 func updateEntryCommand() *cobra.Command {

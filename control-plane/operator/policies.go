@@ -43,25 +43,19 @@ func listPoliciesCommand() *cobra.Command {
 		Use: "list", Short: "List the access policies that there are",
 		Example: "  ovenbird access-policy list", Args: cobra.NoArgs,
 	}
-	output := cli.AddOutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		_, client, err := connect(cmd.Context())
-		if err != nil {
-			return err
-		}
+	return answer(cmd, func(ctx context.Context, client *eks.Client, _ []string) (any, printer, error) {
 		pages := eks.NewListAccessPoliciesPaginator(client, &eks.ListAccessPoliciesInput{})
-		policies, err := allOf(cmd.Context(), pages, func(page *eks.ListAccessPoliciesOutput) []types.AccessPolicy { return page.AccessPolicies })
+		policies, err := allOf(ctx, pages, func(page *eks.ListAccessPoliciesOutput) []types.AccessPolicy { return page.AccessPolicies })
 		if err != nil {
-			return apiError("list access policies", err)
+			return nil, nil, apiError("list access policies", err)
 		}
 		views, rows := []policyView{}, [][]string{{"NAME", "ARN"}}
 		for _, p := range policies {
 			v := policyView{aws.ToString(p.Name), aws.ToString(p.Arn)}
 			views, rows = append(views, v), append(rows, []string{v.Name, v.ARN})
 		}
-		return output.Print(cmd.OutOrStdout(), views, table(rows...))
-	}
-	return cmd
+		return views, table(rows...), nil
+	})
 }
 
 // policyView is an access policy as --output json prints it, in the API's words.
@@ -107,19 +101,13 @@ func listAssociatedCommand() *cobra.Command {
 		Example: "  ovenbird access-policy list-associated demo --principal-arn " + janeExample, Args: oneCluster,
 	}
 	principalFlag(cmd, &principal)
-	output := cli.AddOutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		_, client, err := connect(cmd.Context())
+	return answer(cmd, func(ctx context.Context, client *eks.Client, args []string) (any, printer, error) {
+		associations, err := listAssociated(ctx, client, args[0], principal)
 		if err != nil {
-			return err
+			return nil, nil, apiError("list policies of "+principal+" in cluster "+args[0], err)
 		}
-		associations, err := listAssociated(cmd.Context(), client, args[0], principal)
-		if err != nil {
-			return apiError("list policies of "+principal+" in cluster "+args[0], err)
-		}
-		return output.Print(cmd.OutOrStdout(), associations, associationTable(associations...))
-	}
-	return cmd
+		return associations, associationTable(associations...), nil
+	})
 }
 
 func listAssociated(ctx context.Context, client *eks.Client, cluster, principal string) ([]associationView, error) {

@@ -103,22 +103,16 @@ func listUpdatesCommand() *cobra.Command {
 		Use: "list NAME", Short: "List the updates of a cluster, oldest first",
 		Example: "  ovenbird cluster updates list demo", Args: oneCluster,
 	}
-	output := cli.AddOutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		updates, err := listUpdates(cmd.Context(), args[0])
+	return answer(cmd, func(ctx context.Context, client *eks.Client, args []string) (any, printer, error) {
+		updates, err := listUpdates(ctx, client, args[0])
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		return output.Print(cmd.OutOrStdout(), updates, updateTable(updates...))
-	}
-	return cmd
+		return updates, updateTable(updates...), nil
+	})
 }
 
-func listUpdates(ctx context.Context, cluster string) ([]updateView, error) {
-	_, client, err := connect(ctx)
-	if err != nil {
-		return nil, err
-	}
+func listUpdates(ctx context.Context, client *eks.Client, cluster string) ([]updateView, error) {
 	pages := eks.NewListUpdatesPaginator(client, &eks.ListUpdatesInput{Name: aws.String(cluster)})
 	ids, err := allOf(ctx, pages, func(page *eks.ListUpdatesOutput) []string { return page.UpdateIds })
 	if err != nil {
@@ -144,19 +138,13 @@ func describeUpdateCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&id, "update-id", "", "ID of the update")
 	_ = cmd.MarkFlagRequired("update-id") // fails only for a flag that is not there
-	output := cli.AddOutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		_, client, err := connect(cmd.Context())
+	return answer(cmd, func(ctx context.Context, client *eks.Client, args []string) (any, printer, error) {
+		u, err := describeUpdate(ctx, client, args[0], id)
 		if err != nil {
-			return err
+			return nil, nil, apiError("describe update "+id+" of cluster "+args[0], err)
 		}
-		u, err := describeUpdate(cmd.Context(), client, args[0], id)
-		if err != nil {
-			return apiError("describe update "+id+" of cluster "+args[0], err)
-		}
-		return output.Print(cmd.OutOrStdout(), viewUpdate(u), viewUpdate(u).details())
-	}
-	return cmd
+		return viewUpdate(u), viewUpdate(u).details(), nil
+	})
 }
 
 // updateView is an update as --output json prints it, in the API's words.

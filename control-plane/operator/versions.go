@@ -1,14 +1,13 @@
 package operator
 
 import (
+	"context"
 	"io"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eks"
 	"github.com/aws/aws-sdk-go-v2/service/eks/types"
 	"github.com/spf13/cobra"
-
-	"github.com/ovenbird-dev/ovenbird/internal/cli"
 )
 
 func versionsCommand() *cobra.Command {
@@ -16,23 +15,17 @@ func versionsCommand() *cobra.Command {
 		Use: "versions", Short: "List the Kubernetes versions that a new cluster can have",
 		Example: "  ovenbird cluster versions", Args: cobra.NoArgs,
 	}
-	output := cli.AddOutputFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		_, client, err := connect(cmd.Context())
-		if err != nil {
-			return err
-		}
+	return answer(cmd, func(ctx context.Context, client *eks.Client, _ []string) (any, printer, error) {
 		pages := eks.NewDescribeClusterVersionsPaginator(client, &eks.DescribeClusterVersionsInput{})
-		versions, err := allOf(cmd.Context(), pages, func(page *eks.DescribeClusterVersionsOutput) []types.ClusterVersionInformation {
+		versions, err := allOf(ctx, pages, func(page *eks.DescribeClusterVersionsOutput) []types.ClusterVersionInformation {
 			return page.ClusterVersions
 		})
 		if err != nil {
-			return apiError("list cluster versions", err)
+			return nil, nil, apiError("list cluster versions", err)
 		}
 		views := viewVersions(versions)
-		return output.Print(cmd.OutOrStdout(), views, versionTable(views))
-	}
-	return cmd
+		return views, versionTable(views), nil
+	})
 }
 
 // versionView is a version as --output json prints it, in the API's words.
