@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -105,20 +106,18 @@ func (s Signer) Token(ctx context.Context, cluster string) (token string, expire
 	return Prefix + base64.RawURLEncoding.EncodeToString([]byte(presigned)), expires, nil
 }
 
+// assumedRole is the ARN of a role's session, with the characters that IAM and STS allow.
+var assumedRole = regexp.MustCompile(`^arn:(aws[a-z-]*):sts::(\d+):assumed-role/([\w+=,.@-]+)/([\w+=,.@-]+)$`)
+
 // RoleSession splits the ARN of an assumed role, as STS gives it, into the role's IAM ARN
 // (without its path, which STS does not tell) and the session name. On EC2 the session
 // name is the instance ID.
 func RoleSession(arn string) (roleARN, sessionName string, ok bool) {
-	// arn:aws:sts::111122223333:assumed-role/ROLE/SESSION
-	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) != 6 || parts[0] != "arn" || parts[2] != "sts" || parts[3] != "" {
+	part := assumedRole.FindStringSubmatch(arn)
+	if part == nil {
 		return "", "", false
 	}
-	resource := strings.Split(parts[5], "/")
-	if len(resource) != 3 || resource[0] != "assumed-role" || resource[1] == "" || resource[2] == "" {
-		return "", "", false
-	}
-	return fmt.Sprintf("arn:%s:iam::%s:role/%s", parts[1], parts[4], resource[1]), resource[2], true
+	return fmt.Sprintf("arn:%s:iam::%s:role/%s", part[1], part[2], part[3]), part[4], true
 }
 
 func now(clock func() time.Time) time.Time {

@@ -365,6 +365,7 @@ func TestRoleSession(t *testing.T) {
 		{"arn:aws:sts::111122223333:assumed-role/r", "", ""},
 		{"arn:aws:sts::111122223333:assumed-role/r/", "", ""},
 		{"arn:aws:sts::111122223333:assumed-role/r/s/t", "", ""},
+		{"arn::sts::role/:assumed-role/r/s", "", ""},
 		{"", "", ""},
 	}
 	for _, tt := range tests {
@@ -376,7 +377,7 @@ func TestRoleSession(t *testing.T) {
 }
 
 func FuzzRoleSession(f *testing.F) {
-	for _, arn := range []string{nodeARN, "arn:aws:iam::111122223333:role/a/b", "arn:aws:sts::1:assumed-role//s", "arn:aws:sts::1:assumed-role/r/s/t", "arn:aws:sts:us-west-2:1:assumed-role/r/s", ":::::", ""} {
+	for _, arn := range []string{nodeARN, "arn:aws:iam::111122223333:role/a/b", "arn:aws:sts::1:assumed-role//s", "arn:aws:sts::1:assumed-role/r/s/t", "arn:aws:sts:us-west-2:1:assumed-role/r/s", "arn::sts::role/:assumed-role/e/i", ":::::", ""} {
 		f.Add(arn)
 	}
 	f.Fuzz(func(t *testing.T, arn string) {
