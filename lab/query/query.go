@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/wire"
@@ -108,6 +109,47 @@ func (p *Params) List(name string) []string {
 		values = append(values, p.Text(fmt.Sprintf("%s.member.%d", name, n)))
 	}
 	return values
+}
+
+// Members is the prefixes Name.member.1, Name.member.2 and so on of a list of structures, for
+// as long as any parameter has them: a reader is given prefix + ".Key".
+func (p *Params) Members(name string) []string {
+	var prefixes []string
+	for n := 1; ; n++ {
+		prefix := fmt.Sprintf("%s.member.%d", name, n)
+		if !p.Given(prefix) {
+			return prefixes
+		}
+		prefixes = append(prefixes, prefix)
+	}
+}
+
+// Given tells whether a parameter or one of its members is there. It does not count as
+// having read it.
+func (p *Params) Given(name string) bool {
+	for given := range p.call.Params {
+		if rest, ok := strings.CutPrefix(given, name); ok && (rest == "" || rest[0] == '.') {
+			return true
+		}
+	}
+	return false
+}
+
+// Flag is a parameter that is true or false; false when it is not given.
+func (p *Params) Flag(name string) bool { return p.OneOf(name, "false", "true", "false") == "true" }
+
+// Pairs is a list of Name.member.N.Key and .Value, such as tags. A key that is empty or comes
+// twice is refused.
+func (p *Params) Pairs(name string) map[string]string {
+	pairs := map[string]string{}
+	for _, prefix := range p.Members(name) {
+		key := p.Required(prefix + ".Key")
+		if _, ok := pairs[key]; ok {
+			p.Fail(Invalid("%s holds the key %s more than once", name, key))
+		}
+		pairs[key] = p.Text(prefix + ".Value")
+	}
+	return pairs
 }
 
 // lower is a member's name as refusals spell it.
