@@ -94,8 +94,14 @@ bench: prepare ## Measure; prints a table and writes .ovenbird/bench.json
 	@go run ./test/bench
 
 .PHONY: lint
-lint: ## Run golangci-lint
+lint: ## Run golangci-lint, and cfn-lint and the formatter's check on the templates
 	go run $(GOLANGCI_LINT) run ./...
+	scripts/format-templates --check
+	scripts/cfn-lint cloudformation/*.yaml
+
+.PHONY: format
+format: ## Format the CloudFormation templates
+	@scripts/format-templates
 
 .PHONY: clean
 clean: down ## Remove everything that was built here, the image and the caches included
