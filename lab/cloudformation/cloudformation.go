@@ -1,13 +1,11 @@
-// Package cloudformation answers SignalResource as AWS CloudFormation does, for resources
-// that somebody waits for: there are no stacks behind them.
 package cloudformation
 
 import (
 	"context"
-	"fmt"
+	"encoding/base64"
 	"net/http"
-	"slices"
-	"sync"
+	"strconv"
+	"strings"
 
 	"github.com/ovenbird-dev/ovenbird/lab/query"
 	"github.com/ovenbird-dev/ovenbird/lab/wire"
@@ -18,109 +16,137 @@ const (
 	namespace = "http://cloudformation.amazonaws.com/doc/2010-05-15/"
 )
 
-// Values of Signal.Status.
-const (
-	Success = "SUCCESS"
-	Failure = "FAILURE"
-)
+// timeFormat is CloudFormation's: milliseconds, UTC.
+const timeFormat = "2006-01-02T15:04:05.000Z"
 
-// Signal is what a resource was told.
-type Signal struct {
-	ID     string `json:"uniqueId"` // an instance's ID, for one that signals itself
-	Status string `json:"status"`   // Success or Failure
+// Service is CloudFormation in the plan's region. It implements wire.Service.
+type Service struct {
+	Stacks *Stacks
+	// Signals are resources of no stack that may be signalled too; nil: there are none.
+	Signals *Signals
 }
-
-// Signals are the resources that wait for signals, and what they were told. The zero value
-// has none. It is safe for concurrent use, and lives as long as its process.
-type Signals struct {
-	mu        sync.Mutex
-	resources map[resource][]Signal
-}
-
-type resource struct{ stack, name string }
-
-// Expect makes a resource known, of which nobody may be waiting yet.
-func (s *Signals) Expect(stack, name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.resources[resource{stack, name}]; ok {
-		return fmt.Errorf("somebody waits for signals to %s of stack %s already", name, stack)
-	}
-	if s.resources == nil {
-		s.resources = map[resource][]Signal{}
-	}
-	s.resources[resource{stack, name}] = []Signal{}
-	return nil
-}
-
-// Received is what a resource was told so far.
-func (s *Signals) Received(stack, name string) ([]Signal, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list, ok := s.resources[resource{stack, name}]
-	if !ok {
-		return nil, fmt.Errorf("nobody waits for signals to %s of stack %s: the lab's daemon was started anew", name, stack)
-	}
-	return slices.Clone(list), nil
-}
-
-// Forget undoes Expect.
-func (s *Signals) Forget(stack, name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.resources, resource{stack, name})
-}
-
-// receive records a signal.
-func (s *Signals) receive(stack, name string, signal Signal) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list, ok := s.resources[resource{stack, name}]
-	if !ok {
-		for other := range s.resources {
-			if other.stack == stack {
-				return query.Invalid("Resource %s does not exist for stack %s", name, stack)
-			}
-		}
-		return query.Invalid("Stack '%s' does not exist", stack)
-	}
-	index := slices.IndexFunc(list, func(s Signal) bool { return s.ID == signal.ID })
-	switch {
-	case index < 0:
-		s.resources[resource{stack, name}] = append(list, signal)
-	case signal.Status == Failure:
-		list[index] = signal
-	default:
-		return query.Invalid("Signal with ID %s for resource %s already exists. Signals may only be updated with a FAILURE status.", signal.ID, name)
-	}
-	return nil
-}
-
-// Service is CloudFormation. It implements wire.Service.
-type Service struct{ Signals *Signals }
 
 // Name implements wire.Service.
 func (Service) Name() string { return "cloudformation" }
 
 // Knows implements wire.Service.
-func (Service) Knows(action string) bool { return action == "SignalResource" }
+func (Service) Knows(action string) bool { return find(action) != nil }
 
-// Do implements wire.Service. An instance's role may signal.
-func (s Service) Do(_ context.Context, call wire.Call) (any, error) {
-	if !s.Knows(call.Action) {
+func find(name string) func(Service, context.Context, *query.Params) (any, error) {
+	switch name {
+	case "CreateStack":
+		return Service.createStack
+	case "UpdateStack":
+		return Service.updateStack
+	case "DeleteStack":
+		return Service.deleteStack
+	case "CancelUpdateStack":
+		return Service.cancelUpdate
+	case "ContinueUpdateRollback":
+		return Service.continueRollback
+	case "UpdateTerminationProtection":
+		return Service.protect
+	case "CreateChangeSet":
+		return Service.createChangeSet
+	case "DescribeChangeSet":
+		return Service.describeChangeSet
+	case "ExecuteChangeSet":
+		return Service.executeChangeSet
+	case "DeleteChangeSet":
+		return Service.deleteChangeSet
+	case "ListChangeSets":
+		return Service.listChangeSets
+	}
+	return findReader(name)
+}
+
+// findReader finds the actions that change nothing.
+func findReader(name string) func(Service, context.Context, *query.Params) (any, error) {
+	switch name {
+	case "DescribeStacks":
+		return Service.describeStacks
+	case "ListStacks":
+		return Service.listStacks
+	case "DescribeStackEvents":
+		return Service.describeEvents
+	case "DescribeStackResource":
+		return Service.describeResource
+	case "DescribeStackResources":
+		return Service.describeResources
+	case "ListStackResources":
+		return Service.listResources
+	case "GetTemplate":
+		return Service.getTemplate
+	case "GetTemplateSummary":
+		return Service.summarize
+	case "ValidateTemplate":
+		return Service.validate
+	case "ListExports":
+		return Service.listExports
+	case "ListImports":
+		return Service.listImports
+	case "SignalResource":
+		return Service.signalResource
+	}
+	return nil
+}
+
+// Do implements wire.Service. An instance's role may signal for its instance, and do nothing
+// else.
+func (s Service) Do(ctx context.Context, call wire.Call) (any, error) {
+	do := find(call.Action)
+	switch {
+	case do == nil:
 		return nil, query.Unknown(version, call)
+	case call.ByRole() && (call.Action != "SignalResource" || !strings.HasSuffix(call.Caller.ARN, "/"+call.Params.Get("UniqueId"))):
+		return nil, query.Denied("cloudformation", call)
+	case call.Region != s.Stacks.Plan.Region:
+		return nil, query.Invalid("The lab has CloudFormation in %s only", s.Stacks.Plan.Region)
 	}
-	p := query.Read(call)
-	stack, name := p.Required("StackName"), p.Required("LogicalResourceId")
-	signal := Signal{ID: p.Required("UniqueId"), Status: p.OneOf("Status", "", Success, Failure)}
-	p.Required("Status")
-	if err := p.Done(); err != nil {
-		return nil, err
-	}
-	return query.Answer{Action: call.Action}, s.Signals.receive(stack, name, signal)
+	result, err := do(s, ctx, query.Read(call))
+	return query.Answer{Action: call.Action, Result: result}, err
 }
 
 // Write implements wire.Service.
 func (Service) Write(w http.ResponseWriter, _ *http.Request, id string, value any, err error) {
 	query.Write(w, namespace, id, value, err)
+}
+
+// empty is the result of actions that answer nothing, and have a result element.
+type empty struct{}
+
+func (s Service) signalResource(_ context.Context, p *query.Params) (any, error) {
+	name, logical := p.Required("StackName"), p.Required("LogicalResourceId")
+	given := Signal{ID: p.Required("UniqueId"), Status: p.OneOf("Status", "", Success, Failure)}
+	p.Required("Status")
+	if err := p.Done(); err != nil {
+		return nil, err
+	}
+	if st, ok := s.Stacks.find(name); ok {
+		return nil, s.Stacks.signal(st, logical, given)
+	}
+	if s.Signals == nil {
+		return nil, query.Invalid("Stack '%s' does not exist", name)
+	}
+	return nil, s.Signals.receive(name, logical, given)
+}
+
+// page is the part of a list that a token asks for, and the token of the next.
+func page[T any](p *query.Params, list []T) ([]T, string) {
+	const size = 100
+	token, from := p.Text("NextToken"), 0
+	if token != "" {
+		text, err := base64.RawURLEncoding.DecodeString(token)
+		if err == nil {
+			from, err = strconv.Atoi(string(text))
+		}
+		if err != nil || from < 0 || from > len(list) {
+			p.Fail(query.Invalid("NextToken is not valid"))
+			return nil, ""
+		}
+	}
+	if len(list)-from <= size {
+		return list[from:], ""
+	}
+	return list[from : from+size], base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(from + size)))
 }

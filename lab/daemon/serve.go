@@ -40,7 +40,11 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 	if err := groups.Open(); err != nil {
 		return err
 	}
-	services, err := o.services(instances, images, roles, endpoint.Options{Groups: groups, Signals: signals, Faults: faults})
+	stacks := &cloudformation.Stacks{Path: o.Dir.Stacks(), Plan: o.Plan, Now: time.Now, Logger: o.Logger.Named("cloudformation")}
+	if err := stacks.Open(); err != nil {
+		return err
+	}
+	services, err := o.services(instances, images, roles, endpoint.Options{Groups: groups, Stacks: stacks, Signals: signals, Faults: faults})
 	if err != nil {
 		return err
 	}
@@ -66,6 +70,7 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 		return err
 	}
 	group.Go(func() error { groups.Run(ctx); return nil })
+	group.Go(func() error { stacks.Run(ctx); return nil })
 	o.answer(ctx, group, metadata, imds.Service{
 		Plan: o.Plan, Instances: instances, Roles: roles, Secret: secret, Now: time.Now, Logger: o.Logger.Named("imds"),
 	})

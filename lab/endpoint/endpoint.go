@@ -4,6 +4,7 @@ package endpoint
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,6 +13,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/autoscaling"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/resource"
 	"github.com/ovenbird-dev/ovenbird/lab/ebs"
 	"github.com/ovenbird-dev/ovenbird/lab/ec2"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
@@ -28,7 +30,8 @@ type Options struct {
 	Catalog  *catalog.Catalog
 	Store    *ssm.Store
 	Groups   *autoscaling.Groups     // nil: no Auto Scaling
-	Signals  *cloudformation.Signals // nil: no CloudFormation
+	Stacks   *cloudformation.Stacks  // nil: no CloudFormation; New tells them of the services that they have
+	Signals  *cloudformation.Signals // of no stack; nil: none
 	Profiles []string                // instance profiles
 	Keys     sigv4.Keys
 	Now      func() time.Time
@@ -61,8 +64,15 @@ func New(o Options) wire.Endpoint {
 	if o.Groups != nil {
 		e.Services = append(e.Services, autoscaling.Service{Plan: o.Plan, Groups: o.Groups})
 	}
-	if o.Signals != nil {
-		e.Services = append(e.Services, cloudformation.Service{Signals: o.Signals})
+	if o.Stacks != nil {
+		o.Stacks.Types = append(o.Stacks.Types, o.resourceTypes()...)
+		o.Stacks.Parameter = func(name string) (string, bool) { return parameter(o.Plan.Region, name) }
+		e.Services = append(e.Services, cloudformation.Service{Stacks: o.Stacks, Signals: o.Signals})
 	}
 	return e
+}
+
+// resourceTypes are what stacks can be made of: the types that the services offer.
+func (o Options) resourceTypes() []resource.Type {
+	return slices.Concat([]resource.Type{})
 }

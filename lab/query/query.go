@@ -104,6 +104,7 @@ func (p *Params) OneOf(name, otherwise string, values ...string) string {
 
 // List is the values of Name.member.1, Name.member.2 and so on.
 func (p *Params) List(name string) []string {
+	p.empty(name)
 	var values []string
 	for n := 1; p.call.Params.Has(fmt.Sprintf("%s.member.%d", name, n)); n++ {
 		values = append(values, p.Text(fmt.Sprintf("%s.member.%d", name, n)))
@@ -114,6 +115,7 @@ func (p *Params) List(name string) []string {
 // Members is the prefixes Name.member.1, Name.member.2 and so on of a list of structures, for
 // as long as any parameter has them: a reader is given prefix + ".Key".
 func (p *Params) Members(name string) []string {
+	p.empty(name)
 	var prefixes []string
 	for n := 1; ; n++ {
 		prefix := fmt.Sprintf("%s.member.%d", name, n)
@@ -121,6 +123,13 @@ func (p *Params) Members(name string) []string {
 			return prefixes
 		}
 		prefixes = append(prefixes, prefix)
+	}
+}
+
+// empty reads what clients send for a list without elements: its name, with no value.
+func (p *Params) empty(name string) {
+	if p.call.Params.Get(name) == "" {
+		p.read[name] = true
 	}
 }
 

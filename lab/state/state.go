@@ -76,6 +76,9 @@ func (d Dir) Fleet() string { return d.join("fleet.json") }
 // Scaling is the record of the groups of Auto Scaling.
 func (d Dir) Scaling() string { return d.join("autoscaling.json") }
 
+// Stacks is the record of CloudFormation's stacks.
+func (d Dir) Stacks() string { return d.join("cloudformation.json") }
+
 // Control is the socket that commands reach the daemon through.
 func (d Dir) Control() string { return d.join("control.sock") }
 
