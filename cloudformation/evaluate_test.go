@@ -170,6 +170,10 @@ func (s stack) call(name string, argument any) any {
 		return !slices.Contains(arguments, any(false))
 	case "Fn::Or":
 		return slices.Contains(arguments, any(true))
+	case "Fn::EachMemberEquals":
+		return !slices.ContainsFunc(arguments[0].([]any), func(member any) bool { return member != arguments[1] })
+	case "Fn::Select":
+		return arguments[1].([]any)[arguments[0].(int)]
 	case "Fn::Join":
 		var words []string
 		for _, word := range arguments[1].([]any) {

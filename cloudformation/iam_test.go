@@ -21,6 +21,9 @@ var roles = []struct {
 }{
 	{template: "workers.yaml", role: "NodeRole", given: minimal, trust: "node-trust.json", file: "node.json",
 		more: []string{"SayThatTheNodeIsReady", "EndTheHooks"}},
+	{template: "image-pipeline.yaml", role: "BakeRole", file: "bake.json", more: []string{"WriteLogs"}},
+	{template: "image-pipeline.yaml", role: "BakeRole", file: "bake.json", more: []string{"WriteLogs", "ReadTheSource", "FindTheSource"},
+		given: map[string]string{"SourceObject": "sources/ovenbird.zip", "KmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/0123abcd"}},
 }
 
 // A role has each statement of its policy, with resources that are the same or fewer.
