@@ -144,5 +144,5 @@ func refusals(t template.Template) []string {
 
 // cell makes one of a table's cells of a text.
 func cell(text string) string {
-	return strings.TrimSpace(strings.NewReplacer("\n", " ", "|", `\|`, "<", "&lt;").Replace(text))
+	return strings.TrimSpace(strings.NewReplacer("\n", " ", "|", `\|`).Replace(text))
 }
