@@ -1,14 +1,8 @@
 package cloudformation_test
 
 import (
-	"encoding/base64"
-	"fmt"
-	"maps"
-	"regexp"
-	"slices"
-	"strings"
-
 	"github.com/ovenbird-dev/ovenbird/cloudformation/template"
+	lab "github.com/ovenbird-dev/ovenbird/lab/cloudformation/template"
 )
 
 // pseudo are the pseudo parameters of a stack in the tests.
@@ -17,83 +11,50 @@ var pseudo = map[string]any{
 	"AWS::StackName": "workers", "AWS::StackId": "arn:aws:cloudformation:eu-central-1:111122223333:stack/workers/5ac4ba2c-94b0-4a4c-8a2c-0d4f2a6f2b0e",
 }
 
-// noValue is what AWS::NoValue gives: whoever holds it leaves it out.
-type noValue struct{}
-
-// stack resolves a template's functions. A resource's Ref is its name, and an attribute its
-// name and the attribute's.
+// stack is a template with values for its parameters, as the lab evaluates it. A resource's Ref
+// is its name, an attribute the name and the attribute's, and an SSM parameter's value "value of"
+// and its name.
 type stack struct {
-	template   template.Template
-	parameters map[string]any
+	template template.Template
+	scope    *lab.Scope
 }
 
 // newStack gives parameters their values, and holds them to the template's constraints.
 func newStack(t template.Template, given map[string]string) (stack, error) {
-	s := stack{template: t, parameters: map[string]any{}}
-	for name := range given {
-		if _, ok := t.Parameter(name); !ok {
-			return s, fmt.Errorf("there is no parameter %s", name)
-		}
+	parsed, err := lab.Parse(t.Source)
+	if err != nil {
+		return stack{}, err
 	}
-	for _, p := range t.Parameters {
-		text, ok := given[p.Name]
-		switch {
-		case ok:
-		case p.Default != nil:
-			text = *p.Default
-		default:
-			return s, fmt.Errorf("parameter %s has no value", p.Name)
-		}
-		values := []string{text}
-		if p.IsList() {
-			values = strings.Split(text, ",")
-			s.parameters[p.Name] = list(values)
-		} else {
-			s.parameters[p.Name] = text
-		}
-		for _, v := range values {
-			if p.AllowedPattern != "" && !regexp.MustCompile(p.AllowedPattern).MatchString(v) || len(p.AllowedValues) > 0 && !slices.Contains(p.AllowedValues, v) {
-				return s, fmt.Errorf("parameter %s %s", p.Name, p.ConstraintDescription)
-			}
-		}
+	if err := parsed.Check(func(string, string) bool { return true }); err != nil {
+		return stack{}, err
 	}
-	return s, nil
+	values, err := parsed.Given(given)
+	if err != nil {
+		return stack{}, err
+	}
+	scope := &lab.Scope{
+		Template: parsed, Parameters: map[string]any{}, Pseudo: pseudo,
+		Ref:       func(resource string) (any, error) { return resource, nil },
+		Attribute: func(resource, name string) (any, error) { return resource + "." + name, nil },
+		Dynamic:   func(_, key string) (string, error) { return "value of " + key, nil },
+		Zones:     func(region string) []string { return []string{region + "a", region + "b", region + "c"} },
+	}
+	for name, value := range values {
+		scope.Parameters[name] = parsed.Parameters[name].Value(value)
+	}
+	_, err = scope.Evaluate()
+	return stack{t, scope}, err
 }
 
-func list(values []string) []any {
-	out := make([]any, len(values))
-	for i, v := range values {
-		out[i] = v
-	}
-	return out
-}
-
-// failedRules are the descriptions of the assertions that do not hold.
+// failedRules are the rules that do not hold: none, or the first in words.
 func (s stack) failedRules() []string {
-	var failed []string
-	for _, rule := range s.template.Rules {
-		body := rule.Body.(map[string]any)
-		if condition, ok := body["RuleCondition"]; ok && s.resolve(condition) != true {
-			continue
-		}
-		for _, a := range body["Assertions"].([]any) {
-			assertion := a.(map[string]any)
-			if s.resolve(assertion["Assert"]) != true {
-				failed = append(failed, assertion["AssertDescription"].(string))
-			}
-		}
+	if err := s.scope.Check(); err != nil {
+		return []string{err.Error()}
 	}
-	return failed
+	return nil
 }
 
-func (s stack) condition(name string) bool {
-	for _, c := range s.template.Conditions {
-		if c.Name == name {
-			return s.resolve(c.Body).(bool)
-		}
-	}
-	panic("there is no condition " + name)
-}
+func (s stack) condition(name string) bool { return s.scope.Conditions[name] }
 
 // properties are a resource's, resolved.
 func (s stack) properties(name string) map[string]any {
@@ -115,113 +76,11 @@ func (s stack) made() []string {
 	return names
 }
 
+// resolve evaluates a value. Check has seen to all that could be wrong with one.
 func (s stack) resolve(value any) any {
-	switch v := value.(type) {
-	case []any:
-		out := []any{}
-		for _, element := range v {
-			if r := s.resolve(element); r != (any)(noValue{}) {
-				out = append(out, r)
-			}
-		}
-		return out
-	case map[string]any:
-		if len(v) == 1 {
-			for name, argument := range v {
-				if name == "Ref" || name == "Condition" || strings.HasPrefix(name, "Fn::") {
-					return s.call(name, argument)
-				}
-			}
-		}
-		out := map[string]any{}
-		for key, element := range v {
-			if r := s.resolve(element); r != (any)(noValue{}) {
-				out[key] = r
-			}
-		}
-		return out
+	resolved, err := s.scope.Resolve(value)
+	if err != nil {
+		panic(err)
 	}
-	return value
-}
-
-func (s stack) call(name string, argument any) any {
-	switch name {
-	case "Ref":
-		return s.ref(argument.(string))
-	case "Condition":
-		return s.condition(argument.(string))
-	case "Fn::If":
-		arguments := argument.([]any)
-		if s.condition(arguments[0].(string)) {
-			return s.resolve(arguments[1])
-		}
-		return s.resolve(arguments[2])
-	case "Fn::Sub":
-		return s.sub(argument)
-	}
-	resolved := s.resolve(argument)
-	arguments, _ := resolved.([]any)
-	switch name {
-	case "Fn::Equals":
-		return fmt.Sprint(arguments[0]) == fmt.Sprint(arguments[1])
-	case "Fn::Not":
-		return arguments[0] == false
-	case "Fn::And":
-		return !slices.Contains(arguments, any(false))
-	case "Fn::Or":
-		return slices.Contains(arguments, any(true))
-	case "Fn::EachMemberEquals":
-		return !slices.ContainsFunc(arguments[0].([]any), func(member any) bool { return member != arguments[1] })
-	case "Fn::Select":
-		return arguments[1].([]any)[arguments[0].(int)]
-	case "Fn::Join":
-		var words []string
-		for _, word := range arguments[1].([]any) {
-			words = append(words, fmt.Sprint(word))
-		}
-		return strings.Join(words, arguments[0].(string))
-	case "Fn::Split":
-		return list(strings.Split(arguments[1].(string), arguments[0].(string)))
-	case "Fn::Base64":
-		return base64.StdEncoding.EncodeToString([]byte(resolved.(string)))
-	case "Fn::GetAtt":
-		return fmt.Sprint(arguments[0], ".", arguments[1])
-	}
-	panic("the tests do not know " + name)
-}
-
-func (s stack) ref(name string) any {
-	if name == "AWS::NoValue" {
-		return noValue{}
-	}
-	if v, ok := pseudo[name]; ok {
-		return v
-	}
-	if v, ok := s.parameters[name]; ok {
-		return v
-	}
-	if _, ok := s.template.Resource(name); ok {
-		return name
-	}
-	panic("there is nothing called " + name)
-}
-
-var variable = regexp.MustCompile(`\$\{([^}!]*)\}`)
-
-func (s stack) sub(argument any) string {
-	text, own := argument, map[string]any{}
-	if arguments, ok := argument.([]any); ok {
-		text = arguments[0]
-		maps.Copy(own, s.resolve(arguments[1]).(map[string]any))
-	}
-	return variable.ReplaceAllStringFunc(text.(string), func(match string) string {
-		name := match[2 : len(match)-1]
-		if v, ok := own[name]; ok {
-			return fmt.Sprint(v)
-		}
-		if strings.Contains(name, ".") {
-			return name
-		}
-		return fmt.Sprint(s.ref(name))
-	})
+	return resolved
 }

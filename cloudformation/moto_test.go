@@ -5,10 +5,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -79,12 +77,15 @@ func create(t *testing.T, client *cloudformation.Client, name string, s stack) m
 	return outputs
 }
 
+// noValue is left out by whoever holds it.
+type noValue struct{}
+
 // given is a parameter's value as CloudFormation takes it.
 func (s stack) given(name string) string {
-	if members, ok := s.parameters[name].([]any); ok {
+	if members, ok := s.scope.Parameters[name].([]any); ok {
 		return strings.Join(words(members), ",")
 	}
-	return s.parameters[name].(string)
+	return s.scope.Parameters[name].(string)
 }
 
 // unconditional is the template for its parameters, without conditions, rules and Fn::Cidr.
@@ -122,8 +123,8 @@ func (s stack) decided(value any) any {
 			}
 			return s.decided(branches[2])
 		}
-		if arguments, ok := v["Fn::Cidr"].([]any); ok {
-			return blocks(s.resolve(arguments[0]).(string), arguments[1].(int), s.resolve(arguments[2]).(string))
+		if _, ok := v["Fn::Cidr"]; ok {
+			return s.resolve(v)
 		}
 		if v["Ref"] == "AWS::NoValue" {
 			return noValue{}
@@ -137,23 +138,6 @@ func (s stack) decided(value any) any {
 		return out
 	}
 	return value
-}
-
-// blocks are the first blocks of IPv4 addresses within one, whose addresses have so many bits
-// of their own.
-func blocks(within string, count int, bits string) []any {
-	size, err := strconv.Atoi(bits)
-	if err != nil {
-		panic(err)
-	}
-	address := netip.MustParsePrefix(within).Addr().As4()
-	first := uint32(address[0])<<24 | uint32(address[1])<<16 | uint32(address[2])<<8 | uint32(address[3])
-	out := make([]any, count)
-	for i := range out {
-		at := first + uint32(i)<<size
-		out[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(at >> 24), byte(at >> 16), byte(at >> 8), byte(at)}), 32-size).String()
-	}
-	return out
 }
 
 // moto starts a moto_server and returns a client of its CloudFormation.

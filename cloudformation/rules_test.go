@@ -9,7 +9,7 @@ func TestCombinationsThatCannotWorkAreRefused(t *testing.T) {
 	tests := []struct {
 		name, file string
 		given      map[string]string
-		want       string // of the only rule that fails; empty: none does
+		want       string // of the rule that fails; empty: none does
 	}{
 		{"what is needed and nothing else", "workers.yaml", nil, ""},
 		{"no image", "workers.yaml", map[string]string{"ImageId": ""}, "no image"},

@@ -29,6 +29,16 @@ var known = strings.Fields(`
 	AWS::KMS::Alias AWS::KMS::Key AWS::Logs::LogGroup AWS::S3::Bucket AWS::S3::BucketPolicy AWS::SSM::Parameter
 	AWS::Scheduler::Schedule`)
 
+// samples are values for parameters that have no default, by their types.
+var samples = map[string]string{
+	"String": "demo", "AWS::EC2::AvailabilityZone::Name": "eu-central-1a", "AWS::EC2::VPC::Id": "vpc-0123456789abcdef0",
+	"AWS::EC2::Subnet::Id": "subnet-0123456789abcdef0", "List<AWS::EC2::Subnet::Id>": "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
+	"AWS::EC2::SecurityGroup::Id": "sg-0123456789abcdef0",
+}
+
+// variable is a reference within the text of Fn::Sub.
+var variable = regexp.MustCompile(`\$\{([^}!]*)\}`)
+
 // eachTemplate runs a test on every template of the directory.
 func eachTemplate(t *testing.T, test func(t *testing.T, tpl template.Template)) {
 	t.Helper()
@@ -234,10 +244,7 @@ func TestDefaultsAreWithinTheirConstraints(t *testing.T) {
 				t.Errorf("the pattern of %s does not say that it is the whole value", p.Name)
 			}
 			if p.Default == nil {
-				given[p.Name] = regexp.MustCompile(`^.*?\bsuch as ([^, ]+).*$|^.*$`).ReplaceAllString(p.ConstraintDescription, "$1")
-				if p.Name == "ClusterName" {
-					given[p.Name] = "demo"
-				}
+				given[p.Name] = samples[p.Type]
 			}
 		}
 		if _, err := newStack(tpl, given); err != nil {

@@ -17,6 +17,7 @@ import (
 
 // Template is a template's sections.
 type Template struct {
+	Source      string // the whole of it
 	Description string
 	Groups      []Group
 	Labels      map[string]string // of parameters, for people
@@ -108,7 +109,7 @@ func Parse(data []byte) (Template, error) {
 		return Template{}, err
 	}
 	body := whole.(map[string]any)
-	t := Template{Labels: map[string]string{}}
+	t := Template{Source: string(data), Labels: map[string]string{}}
 	t.Description, _ = body["Description"].(string)
 	t.readInterface(body["Metadata"])
 	for key, node := range entries(child(root, "Parameters")) {
