@@ -4,25 +4,26 @@
 package apiserver
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
-
-	certificatesv1 "k8s.io/api/certificates/v1"
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/rest"
 )
 
 // requestTimeout bounds every request but watches, which the caller's context bounds.
 const requestTimeout = 15 * time.Second
+
+// longestBody bounds an answer: the pods of a node are a few MiB at the very most.
+const longestBody = 64 << 20
 
 // Config says how to reach the API server and who calls.
 type Config struct {
@@ -41,62 +42,62 @@ type Config struct {
 }
 
 // Client calls one API server as one caller.
-type Client struct{ core, certificates *rest.RESTClient }
+type Client struct {
+	http      *http.Client
+	base      *url.URL
+	userAgent string
+}
 
 // New returns a client. It makes no call.
 //
-// It is made of REST clients over a scheme of two API groups: the typed clients of
-// client-go bring every group there is, which doubles the size and the start-up time.
+// It speaks HTTP and JSON itself: client-go, with the types of the API that it needs, takes
+// longer to initialise than a node takes to join.
 func New(config Config) (*Client, error) {
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, certificatesv1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			return nil, fmt.Errorf("make a client for %s: %w", config.Endpoint, err)
-		}
+	base, err := url.Parse(config.Endpoint)
+	if err != nil || base.Scheme != "https" || base.Host == "" {
+		return nil, fmt.Errorf("make a client for %s: want https://host:port", config.Endpoint)
 	}
-	base := rest.Config{
-		Host:           config.Endpoint,
-		UserAgent:      config.UserAgent,
-		Proxy:          config.Proxy,
-		WrapTransport:  config.Wrap,
-		WarningHandler: rest.NoWarnings{}, // they are for the authors of manifests
-		QPS:            -1,                // a joining node makes a handful of requests
-		TLSClientConfig: rest.TLSClientConfig{
-			CAData: config.CA, CertData: config.Certificate, KeyData: config.Key,
-		},
-		ContentConfig: rest.ContentConfig{
-			ContentType:          runtime.ContentTypeJSON,
-			NegotiatedSerializer: serializer.NewCodecFactory(scheme).WithoutConversion(),
-		},
+	transport, err := transportOf(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for %s: %w", config.Endpoint, err)
+	}
+	if config.Wrap != nil {
+		transport = config.Wrap(transport)
 	}
 	if config.Token != nil {
 		now := config.Now
 		if now == nil {
 			now = time.Now
 		}
-		base.Wrap(func(next http.RoundTripper) http.RoundTripper { return bearer{config.Token, now, next} })
+		transport = bearer{config.Token, now, transport}
 	}
-	httpClient, err := rest.HTTPClientFor(&base)
-	if err != nil {
-		return nil, fmt.Errorf("make a client for %s: %w", config.Endpoint, err)
+	return &Client{&http.Client{Transport: transport}, base, config.UserAgent}, nil
+}
+
+func transportOf(config Config) (http.RoundTripper, error) {
+	secure := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: x509.NewCertPool()}
+	if !secure.RootCAs.AppendCertsFromPEM(config.CA) {
+		return nil, errors.New("the cluster's certificate authority has no certificate in PEM")
 	}
-	client := &Client{}
-	for _, group := range []struct {
-		path    string
-		version schema.GroupVersion
-		client  **rest.RESTClient
-	}{
-		{"/api", corev1.SchemeGroupVersion, &client.core},
-		{"/apis", certificatesv1.SchemeGroupVersion, &client.certificates},
-	} {
-		config := rest.CopyConfig(&base)
-		config.APIPath = group.path
-		config.GroupVersion = &group.version
-		if *group.client, err = rest.RESTClientForConfigAndClient(config, httpClient); err != nil {
-			return nil, fmt.Errorf("make a client for %s: %w", base.Host, err)
+	if len(config.Certificate) > 0 {
+		pair, err := tls.X509KeyPair(config.Certificate, config.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read the client's certificate: %w", err)
 		}
+		secure.Certificates = []tls.Certificate{pair}
 	}
-	return client, nil
+	dialer := net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		Proxy:               config.Proxy,
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     secure,
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     90 * time.Second,
+		ForceAttemptHTTP2:   true,
+		// A watch notices so that its connection is dead, which the kernel takes a quarter
+		// of an hour for. client-go has the same times.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+	}, nil
 }
 
 // bearer shows a token with each request.
@@ -124,14 +125,72 @@ func (b bearer) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// ErrUnauthorized means that the API server does not take the caller for who it says it is.
-var ErrUnauthorized = errors.New("the API server does not accept who is calling")
+// call is one request.
+type call struct {
+	method, path string
+	query        url.Values
+	contentType  string
+	body         any // sent as JSON; nil: nothing
+}
+
+// send sends a call and returns an answer that is a success, whose body is to be closed.
+func (c *Client) send(ctx context.Context, call call) (*http.Response, error) {
+	var body io.Reader
+	if call.body != nil {
+		data, err := json.Marshal(call.body)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(data)
+	}
+	target := *c.base.JoinPath(call.path)
+	target.RawQuery = call.query.Encode()
+	request, err := http.NewRequestWithContext(ctx, call.method, target.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", c.userAgent)
+	if body != nil {
+		request.Header.Set("Content-Type", cmp.Or(call.contentType, "application/json"))
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode < 200 || response.StatusCode > 299 {
+		defer response.Body.Close()
+		said, _ := io.ReadAll(io.LimitReader(response.Body, longestBody))
+		return nil, refused(request, response, said)
+	}
+	return response, nil
+}
+
+// do makes a call and reads its answer into a pointer, which may be nil.
+func (c *Client) do(ctx context.Context, call call, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	response, err := c.send(ctx, call)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, longestBody)) // to its end, so that the connection is kept
+	if err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	return nil
+}
 
 // Ready returns nil when the API server says that it is ready to serve.
 func (c *Client) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	if err := c.core.Get().AbsPath("/readyz").MaxRetries(0).Do(ctx).Error(); err != nil {
+	if err := c.do(ctx, call{method: http.MethodGet, path: "/readyz"}, nil); err != nil {
 		return fmt.Errorf("ask the API server whether it is ready: %w", explain(err))
 	}
 	return nil
@@ -139,8 +198,8 @@ func (c *Client) Ready(ctx context.Context) error {
 
 // AwaitNode watches the Node name until done says that it is as wanted, and returns it.
 // An error from done ends the wait too.
-func (c *Client) AwaitNode(ctx context.Context, name string, done func(*corev1.Node) (bool, error)) (*corev1.Node, error) {
-	node, err := await(ctx, c.core, "nodes", name, done)
+func (c *Client) AwaitNode(ctx context.Context, name string, done func(*Node) (bool, error)) (*Node, error) {
+	node, err := await(ctx, c, nodesPath, name, done)
 	if err != nil {
 		return nil, fmt.Errorf("watch Node %s: %w", name, err)
 	}
@@ -152,49 +211,54 @@ var (
 	errDeleted    = errors.New("it was deleted")
 )
 
-// await watches one object until done says so. A watch without a resource version begins
-// with the object as it is, so no other request is needed.
-func await[T runtime.Object](ctx context.Context, client *rest.RESTClient, resource, name string, done func(T) (bool, error)) (found T, err error) {
-	events, err := client.Get().Resource(resource).
-		Param("watch", "true").Param("fieldSelector", "metadata.name="+name).
-		MaxRetries(0).Watch(ctx)
+// event is a WatchEvent (meta/v1).
+type event struct {
+	Type   string          `json:"type"`
+	Object json.RawMessage `json:"object"`
+}
+
+// await watches one object of those at path until done says so. A watch without a resource
+// version begins with the object as it is, so no other request is needed.
+func await[T any](ctx context.Context, c *Client, path, name string, done func(*T) (bool, error)) (*T, error) {
+	response, err := c.send(ctx, call{
+		method: http.MethodGet, path: path, query: url.Values{"watch": {"true"}, "fieldSelector": {"metadata.name=" + name}},
+	})
 	if ctx.Err() != nil {
-		return found, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	if err != nil {
-		return found, explain(err)
+		return nil, explain(err)
 	}
-	defer events.Stop()
-	for event := range events.ResultChan() {
-		switch event.Type {
-		case watch.Added, watch.Modified:
-			object, ok := event.Object.(T)
-			if !ok {
-				return found, fmt.Errorf("the API server sent a %T", event.Object)
+	defer response.Body.Close()
+	events := json.NewDecoder(response.Body)
+	for {
+		var next event
+		err := events.Decode(&next)
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil, errWatchEnded
+		case err != nil:
+			return nil, fmt.Errorf("read the watch: %w", err)
+		}
+		switch next.Type {
+		case "ADDED", "MODIFIED":
+			object := new(T)
+			if err := json.Unmarshal(next.Object, object); err != nil {
+				return nil, fmt.Errorf("read the watch: %w", err)
 			}
 			if ok, err := done(object); ok || err != nil {
 				return object, err
 			}
-		case watch.Deleted:
-			return found, errDeleted
-		case watch.Error:
-			return found, explain(apierrors.FromObject(event.Object))
+		case "DELETED":
+			return nil, errDeleted
+		case "ERROR":
+			var said status
+			if err := json.Unmarshal(next.Object, &said); err != nil {
+				return nil, fmt.Errorf("read the watch: %w", err)
+			}
+			return nil, explain(said.err())
 		}
 	}
-	if err := context.Cause(ctx); err != nil {
-		return found, err
-	}
-	return found, errWatchEnded
-}
-
-// explain marks what a caller decides on and drops a URL that says nothing new.
-func explain(err error) error {
-	if apierrors.IsUnauthorized(err) {
-		return fmt.Errorf("%w: %w", ErrUnauthorized, err)
-	}
-	var request *url.Error
-	if errors.As(err, &request) {
-		return request.Err
-	}
-	return err
 }

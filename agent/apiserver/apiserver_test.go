@@ -184,7 +184,7 @@ func TestANodeIsWatchedUntilItIsAsWanted(t *testing.T) {
 	}
 	byCertificate := client(t, server, apiserver.Config{Certificate: certificate, Key: key})
 	server.SetNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a"}})
-	got, err := byCertificate.AwaitNode(t.Context(), "a", func(n *corev1.Node) (bool, error) {
+	got, err := byCertificate.AwaitNode(t.Context(), "a", func(n *apiserver.Node) (bool, error) {
 		if n.Spec.PodCIDR == "" {
 			server.SetNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: corev1.NodeSpec{PodCIDR: "10.244.1.0/24"}})
 			return false, nil

@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-
-	certificatesv1 "k8s.io/api/certificates/v1"
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"net/http"
 )
+
+const requestsPath = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 
 // DeniedError says that a certificate request was answered, with no. The answer stands:
 // the same request asked again is the same object.
@@ -29,10 +27,7 @@ func (c *Client) SignNodeCertificate(ctx context.Context, name string, request [
 	if err := c.file(ctx, name, request); err != nil {
 		return nil, fmt.Errorf("file certificate request %s: %w", name, err)
 	}
-	signed, err := await(ctx, c.certificates, "certificatesigningrequests", name,
-		func(csr *certificatesv1.CertificateSigningRequest) (bool, error) {
-			return answered(csr, request)
-		})
+	signed, err := await(ctx, c, requestsPath, name, func(csr *certificateRequest) (bool, error) { return answered(csr, request) })
 	if err != nil {
 		return nil, fmt.Errorf("wait for the answer to certificate request %s: %w", name, err)
 	}
@@ -40,19 +35,13 @@ func (c *Client) SignNodeCertificate(ctx context.Context, name string, request [
 }
 
 func (c *Client) file(ctx context.Context, name string, request []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	err := c.certificates.Post().Resource("certificatesigningrequests").MaxRetries(0).
-		Body(&certificatesv1.CertificateSigningRequest{
-			TypeMeta:   metav1.TypeMeta{APIVersion: certificatesv1.SchemeGroupVersion.String(), Kind: "CertificateSigningRequest"},
-			ObjectMeta: metav1.ObjectMeta{Name: name},
-			Spec: certificatesv1.CertificateSigningRequestSpec{
-				Request:    request,
-				SignerName: certificatesv1.KubeAPIServerClientKubeletSignerName,
-				Usages:     []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth},
-			},
-		}).Do(ctx).Error()
-	if apierrors.IsAlreadyExists(err) {
+	csr := certificateRequest{APIVersion: "certificates.k8s.io/v1", Kind: "CertificateSigningRequest"}
+	csr.Metadata.Name = name
+	csr.Spec.Request = request
+	csr.Spec.SignerName = "kubernetes.io/kube-apiserver-client-kubelet"
+	csr.Spec.Usages = []string{"digital signature", "client auth"}
+	err := c.do(ctx, call{method: http.MethodPost, path: requestsPath, body: csr}, nil)
+	if status := refusal(err); status != nil && status.Reason == alreadyExists {
 		return nil // filed before this process was killed
 	}
 	if err != nil {
@@ -61,16 +50,17 @@ func (c *Client) file(ctx context.Context, name string, request []byte) error {
 	return nil
 }
 
-func answered(csr *certificatesv1.CertificateSigningRequest, request []byte) (bool, error) {
+func answered(csr *certificateRequest, request []byte) (bool, error) {
+	name := csr.Metadata.Name
 	if !bytes.Equal(csr.Spec.Request, request) {
-		return false, &DeniedError{Name: csr.Name, Reason: "NameTaken", Message: "another request has this name"}
+		return false, &DeniedError{Name: name, Reason: "NameTaken", Message: "another request has this name"}
 	}
 	for _, condition := range csr.Status.Conditions {
-		if condition.Status == corev1.ConditionFalse {
+		if condition.Status == False {
 			continue
 		}
-		if condition.Type == certificatesv1.CertificateDenied || condition.Type == certificatesv1.CertificateFailed {
-			return false, &DeniedError{Name: csr.Name, Reason: condition.Reason, Message: condition.Message}
+		if condition.Type == "Denied" || condition.Type == "Failed" {
+			return false, &DeniedError{Name: name, Reason: condition.Reason, Message: condition.Message}
 		}
 	}
 	return len(csr.Status.Certificate) > 0, nil

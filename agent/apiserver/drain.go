@@ -2,15 +2,11 @@ package apiserver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // CordonAnnotation is on a Node that the agent has cordoned; its value says why and when.
@@ -45,34 +41,34 @@ func (c *Client) Uncordon(ctx context.Context, name string) error {
 	return nil
 }
 
-func (c *Client) node(ctx context.Context, name string) (*corev1.Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	node := &corev1.Node{}
-	if err := c.core.Get().Resource("nodes").Name(name).MaxRetries(0).Do(ctx).Into(node); err != nil {
+func (c *Client) node(ctx context.Context, name string) (*Node, error) {
+	node := &Node{}
+	if err := c.do(ctx, call{method: http.MethodGet, path: objectPath(nodesPath, name)}, node); err != nil {
 		return nil, explain(err)
 	}
 	return node, nil
 }
 
 // setCordon changes node unless it has changed since it was read.
-func (c *Client) setCordon(ctx context.Context, node *corev1.Node, unschedulable bool, why string) error {
+func (c *Client) setCordon(ctx context.Context, node *Node, unschedulable bool, why string) error {
 	annotations := map[string]any{CordonAnnotation: nil}
 	if why != "" {
 		annotations[CordonAnnotation] = why
 	}
-	return c.patchNode(ctx, types.MergePatchType, node.Name, map[string]any{
+	return c.patchNode(ctx, mergePatch, node.Name, "", map[string]any{
 		"metadata": map[string]any{"resourceVersion": node.ResourceVersion, "annotations": annotations},
 		"spec":     map[string]any{"unschedulable": unschedulable},
 	})
 }
 
 // PodsOfNode returns the pods that are bound to the Node name.
-func (c *Client) PodsOfNode(ctx context.Context, name string) ([]corev1.Pod, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	pods := &corev1.PodList{}
-	err := c.core.Get().Resource("pods").Param("fieldSelector", "spec.nodeName="+name).MaxRetries(0).Do(ctx).Into(pods)
+func (c *Client) PodsOfNode(ctx context.Context, name string) ([]Pod, error) {
+	var pods struct {
+		Items []Pod `json:"items"`
+	}
+	err := c.do(ctx, call{
+		method: http.MethodGet, path: "/api/v1/pods", query: url.Values{"fieldSelector": {"spec.nodeName=" + name}},
+	}, &pods)
 	if err != nil {
 		return nil, fmt.Errorf("list the pods of Node %s: %w", name, explain(err))
 	}
@@ -81,30 +77,30 @@ func (c *Client) PodsOfNode(ctx context.Context, name string) ([]corev1.Pod, err
 
 // Evict asks for the eviction of pod. It is an ErrBlocked when a disruption budget is
 // against it, and no error when the pod is gone.
-func (c *Client) Evict(ctx context.Context, pod *corev1.Pod) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	eviction, err := json.Marshal(map[string]any{
-		"apiVersion": "policy/v1", "kind": "Eviction",
-		"metadata": map[string]any{"namespace": pod.Namespace, "name": pod.Name},
-		// A pod of the same name that is made meanwhile is another one.
-		"deleteOptions": map[string]any{"preconditions": map[string]any{"uid": pod.UID}},
-	})
-	if err != nil {
-		return err
-	}
-	path := "/api/v1/namespaces/" + url.PathEscape(pod.Namespace) + "/pods/" + url.PathEscape(pod.Name) + "/eviction"
-	err = c.core.Post().AbsPath(path).SetHeader("Content-Type", "application/json").MaxRetries(0).Body(eviction).Do(ctx).Error()
-	var status apierrors.APIStatus
-	switch {
-	case err == nil, apierrors.IsNotFound(err), apierrors.IsConflict(err):
+func (c *Client) Evict(ctx context.Context, pod *Pod) error {
+	err := c.do(ctx, call{
+		method: http.MethodPost, path: objectPath("/api/v1/namespaces", pod.Namespace, "pods", pod.Name, "eviction"),
+		body: map[string]any{
+			"apiVersion": "policy/v1", "kind": "Eviction",
+			"metadata": map[string]any{"namespace": pod.Namespace, "name": pod.Name},
+			// A pod of the same name that is made meanwhile is another one.
+			"deleteOptions": map[string]any{"preconditions": map[string]any{"uid": pod.UID}},
+		},
+	}, nil)
+	if err == nil {
 		return nil
-	case apierrors.IsTooManyRequests(err) && errors.As(err, &status):
-		said := status.Status().Message
-		if details := status.Status().Details; details != nil && len(details.Causes) > 0 {
-			said = details.Causes[0].Message // names the budget
+	}
+	if status := refusal(err); status != nil {
+		switch {
+		case status.Code == http.StatusNotFound, status.Code == http.StatusConflict && status.Reason != alreadyExists:
+			return nil
+		case status.Code == http.StatusTooManyRequests:
+			said := status.Message
+			if len(status.causes) > 0 {
+				said = status.causes[0] // names the budget
+			}
+			return fmt.Errorf("pod %s/%s %w: %s", pod.Namespace, pod.Name, ErrBlocked, said)
 		}
-		return fmt.Errorf("pod %s/%s %w: %s", pod.Namespace, pod.Name, ErrBlocked, said)
 	}
 	return fmt.Errorf("evict pod %s/%s: %w", pod.Namespace, pod.Name, explain(err))
 }

@@ -2,24 +2,30 @@ package apiserver
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
+)
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
+const nodesPath = "/api/v1/nodes"
+
+// How the API server merges a patch.
+const (
+	mergePatch     = "application/merge-patch+json"
+	strategicPatch = "application/strategic-merge-patch+json"
 )
 
 // PatchNodeStatus sets those conditions of the Node name that are given, by their types,
 // and leaves the others alone. A node may do so to its own Node.
-func (c *Client) PatchNodeStatus(ctx context.Context, name string, conditions []corev1.NodeCondition) error {
+func (c *Client) PatchNodeStatus(ctx context.Context, name string, conditions []Condition) error {
 	var patch struct {
 		Status struct {
-			Conditions []corev1.NodeCondition `json:"conditions"`
+			Conditions []Condition `json:"conditions"`
 		} `json:"status"`
 	}
 	patch.Status.Conditions = conditions
 	// By the type of a condition: a JSON merge patch would replace the whole list.
-	if err := c.patchNode(ctx, types.StrategicMergePatchType, name, patch, "status"); err != nil {
+	if err := c.patchNode(ctx, strategicPatch, name, "status", patch); err != nil {
 		return fmt.Errorf("patch the conditions of Node %s: %w", name, err)
 	}
 	return nil
@@ -33,22 +39,28 @@ func (c *Client) AnnotateNode(ctx context.Context, name, key, value string) erro
 		} `json:"metadata"`
 	}
 	patch.Metadata.Annotations = map[string]string{key: value}
-	if err := c.patchNode(ctx, types.MergePatchType, name, patch); err != nil {
+	if err := c.patchNode(ctx, mergePatch, name, "", patch); err != nil {
 		return fmt.Errorf("annotate Node %s with %s: %w", name, key, err)
 	}
 	return nil
 }
 
-func (c *Client) patchNode(ctx context.Context, kind types.PatchType, name string, patch any, subresources ...string) error {
-	data, err := json.Marshal(patch)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	err = c.core.Patch(kind).Resource("nodes").Name(name).SubResource(subresources...).MaxRetries(0).Body(data).Do(ctx).Error()
-	if err != nil {
+// patchNode patches the Node name, or a subresource of it.
+func (c *Client) patchNode(ctx context.Context, kind, name, subresource string, patch any) error {
+	path := objectPath(nodesPath, name, subresource)
+	if err := c.do(ctx, call{method: http.MethodPatch, path: path, contentType: kind, body: patch}, nil); err != nil {
 		return explain(err)
 	}
 	return nil
+}
+
+// objectPath is where an object is: below path, by elements, of which those that are empty
+// stand for nothing.
+func objectPath(path string, elements ...string) string {
+	for _, element := range elements {
+		if element != "" {
+			path += "/" + url.PathEscape(element)
+		}
+	}
+	return path
 }

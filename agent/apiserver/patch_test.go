@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
 )
 
 func TestConditionsAreMergedByTheirTypes(t *testing.T) {
@@ -17,8 +19,8 @@ func TestConditionsAreMergedByTheirTypes(t *testing.T) {
 			{Type: "Odd", Status: corev1.ConditionFalse, Reason: "NothingOdd"},
 		}},
 	})
-	err := c.PatchNodeStatus(t.Context(), "a", []corev1.NodeCondition{
-		{Type: "Odd", Status: corev1.ConditionTrue, Reason: "Odd"}, {Type: "New", Status: corev1.ConditionFalse, Reason: "NotNew"},
+	err := c.PatchNodeStatus(t.Context(), "a", []apiserver.Condition{
+		{Type: "Odd", Status: apiserver.True, Reason: "Odd"}, {Type: "New", Status: apiserver.False, Reason: "NotNew"},
 	})
 	if err != nil {
 		t.Fatal(err)

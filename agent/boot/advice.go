@@ -9,8 +9,6 @@ import (
 	"strings"
 	"syscall"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
 	"github.com/ovenbird-dev/ovenbird/agent/advice"
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
 	"github.com/ovenbird-dev/ovenbird/agent/awscall"
@@ -117,13 +115,13 @@ func adviseOnConnection(err error) string {
 	var name *net.DNSError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
-	var status apierrors.APIStatus
+	var status *apiserver.StatusError
 	switch {
 	case errors.As(err, &name):
 		return advice.Name(name.Name)
 	case errors.As(err, &certificate), errors.As(err, &record):
 		return advice.TLS(err)
-	case errors.As(err, &status) && (status.Status().Code >= http.StatusInternalServerError || status.Status().Code == http.StatusTooManyRequests):
+	case errors.As(err, &status) && (status.Code >= http.StatusInternalServerError || status.Code == http.StatusTooManyRequests):
 		return advice.NotReady
 	case isUnreachable(err):
 		return advice.Connection("the API endpoint")

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
 )
 
 // condition is one of the Node's that the agent keeps, beside kubelet's. As with kubelet's
 // own but for Ready, True means that something is wrong.
 type condition struct {
-	kind corev1.NodeConditionType
+	kind string
 	// The reason and the message while nothing is wrong, and the reason while something is.
 	fine, fineMessage, wrong string
 	// problem says what is wrong, or "".
@@ -57,15 +57,16 @@ const longestMessage = 1024
 
 // nodeConditions returns the agent's conditions as status has them. One whose state has not
 // changed since before, the Node's conditions so far, keeps the time of its last transition.
-func nodeConditions(status Status, before []corev1.NodeCondition, now time.Time) []corev1.NodeCondition {
-	var result []corev1.NodeCondition
+func nodeConditions(status Status, before []apiserver.Condition, now time.Time) []apiserver.Condition {
+	now = now.UTC().Truncate(time.Second) // as times are in the API
+	var result []apiserver.Condition
 	for _, c := range conditions {
-		made := corev1.NodeCondition{
-			Type: c.kind, Status: corev1.ConditionFalse, Reason: c.fine, Message: c.fineMessage,
-			LastHeartbeatTime: metav1.NewTime(now), LastTransitionTime: metav1.NewTime(now),
+		made := apiserver.Condition{
+			Type: c.kind, Status: apiserver.False, Reason: c.fine, Message: c.fineMessage,
+			LastHeartbeatTime: now, LastTransitionTime: now,
 		}
 		if problem := c.problem(status); problem != "" {
-			made.Status, made.Reason, made.Message = corev1.ConditionTrue, c.wrong, cut(oneLine(problem), longestMessage)
+			made.Status, made.Reason, made.Message = apiserver.True, c.wrong, cut(oneLine(problem), longestMessage)
 		}
 		for _, old := range before {
 			if old.Type == made.Type && old.Status == made.Status {
@@ -79,9 +80,9 @@ func nodeConditions(status Status, before []corev1.NodeCondition, now time.Time)
 
 // see keeps the Node, and writes its conditions as soon as kubelet has reported and it is not
 // Ready, which is when they may explain why.
-func (n *node) see(ctx context.Context, seen *corev1.Node) {
+func (n *node) see(ctx context.Context, seen *apiserver.Node) {
 	n.seen = seen
-	if n.told || isReady(seen) {
+	if n.told || seen.Ready() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, seenDeadline)
@@ -95,12 +96,6 @@ func (n *node) see(ctx context.Context, seen *corev1.Node) {
 
 // seenDeadline keeps the node from noticing late that it is Ready.
 const seenDeadline = 3 * time.Second
-
-func isReady(node *corev1.Node) bool {
-	return slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
-	})
-}
 
 func (n *node) writeConditions(ctx context.Context, status Status) error {
 	return n.client.PatchNodeStatus(ctx, n.seen.Name, nodeConditions(status, n.seen.Status.Conditions, n.Clock.Now()))

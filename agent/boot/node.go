@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ovenbird-dev/ovenbird/agent/advice"
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
@@ -96,8 +95,8 @@ type node struct {
 	pair   identity.Pair // none when the node shows tokens
 	tokens *identity.Tokens
 	client *apiserver.Client
-	seen   *corev1.Node // as it was last seen since this start
-	told   bool         // it has the conditions
+	seen   *apiserver.Node // as it was last seen since this start
+	told   bool            // it has the conditions
 
 	headline string // what systemd heard last
 
@@ -322,7 +321,7 @@ func (n *node) configureNetwork(ctx context.Context, tell func(string)) error {
 	}
 	var files []rootfs.File
 	tell("the Node and its pod CIDR")
-	_, err := n.client.AwaitNode(ctx, n.facts.NodeName(), func(node *corev1.Node) (bool, error) {
+	_, err := n.client.AwaitNode(ctx, n.facts.NodeName(), func(node *apiserver.Node) (bool, error) {
 		var err error
 		files, err = network.FilesFor(node)
 		if errors.Is(err, network.ErrNoAddresses) {
@@ -340,16 +339,16 @@ func (n *node) configureNetwork(ctx context.Context, tell func(string)) error {
 func (n *node) awaitReady(ctx context.Context, tell func(string)) error {
 	said := "kubelet has not reported since this start"
 	tell(said)
-	_, err := n.client.AwaitNode(ctx, n.facts.NodeName(), func(node *corev1.Node) (bool, error) {
+	_, err := n.client.AwaitNode(ctx, n.facts.NodeName(), func(node *apiserver.Node) (bool, error) {
 		if node.Status.NodeInfo.BootID != n.BootID {
 			return false, nil // what an earlier start left there
 		}
 		n.see(ctx, node)
 		for _, condition := range node.Status.Conditions {
-			if condition.Type == corev1.NodeReady {
+			if condition.Type == apiserver.ReadyCondition {
 				said = condition.Message
 				tell(said)
-				return condition.Status == corev1.ConditionTrue, nil
+				return condition.Status == apiserver.True, nil
 			}
 		}
 		return false, nil

@@ -6,8 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 )
 
 // Prefixes of the tags that say what a Node is registered with. EC2 shows no tag in instance
@@ -73,10 +72,10 @@ func ReadTags(tags map[string]string) (FromTags, []string) {
 
 // checkLabel says what keeps a node from giving itself a label, if anything.
 func checkLabel(key, value string) string {
-	if wrong := validation.IsQualifiedName(key); len(wrong) > 0 {
+	if wrong := content.IsLabelKey(key); len(wrong) > 0 {
 		return fmt.Sprintf("%q is no label's key: %s", key, wrong[0])
 	}
-	if wrong := validation.IsValidLabelValue(value); len(wrong) > 0 {
+	if wrong := content.IsLabelValue(value); len(wrong) > 0 {
 		return fmt.Sprintf("%q is no label's value: %s", value, wrong[0])
 	}
 	domain, _, prefixed := strings.Cut(key, "/")
@@ -86,7 +85,7 @@ func checkLabel(key, value string) string {
 	case !prefixed:
 	case below(domain, "node-restriction.kubernetes.io"):
 		return "a node may not give itself labels of node-restriction.kubernetes.io"
-	case key == corev1.LabelInstanceTypeStable:
+	case key == "node.kubernetes.io/instance-type":
 		return "the instance itself says its type"
 	case below(domain, "kubelet.kubernetes.io"), below(domain, "node.kubernetes.io"):
 	case below(domain, "kubernetes.io"), below(domain, "k8s.io"):
@@ -101,15 +100,15 @@ func below(domain, parent string) bool {
 
 // checkTaint says what is wrong with a taint, whose tag's value is "value:Effect".
 func checkTaint(key, tag string) string {
-	if wrong := validation.IsQualifiedName(key); len(wrong) > 0 {
+	if wrong := content.IsLabelKey(key); len(wrong) > 0 {
 		return fmt.Sprintf("%q is no taint's key: %s", key, wrong[0])
 	}
 	value, effect, ok := strings.Cut(tag, ":")
-	effects := []string{string(corev1.TaintEffectNoSchedule), string(corev1.TaintEffectPreferNoSchedule), string(corev1.TaintEffectNoExecute)}
+	effects := []string{"NoSchedule", "PreferNoSchedule", "NoExecute"}
 	if !ok || !slices.Contains(effects, effect) {
 		return "want value:Effect, the effect one of " + strings.Join(effects, ", ")
 	}
-	if wrong := validation.IsValidLabelValue(value); len(wrong) > 0 {
+	if wrong := content.IsLabelValue(value); len(wrong) > 0 {
 		return fmt.Sprintf("%q is no taint's value: %s", value, wrong[0])
 	}
 	return ""

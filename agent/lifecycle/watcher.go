@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
 	"github.com/ovenbird-dev/ovenbird/agent/awscall"
@@ -217,7 +216,7 @@ func (w *Watcher) evict(ctx context.Context, client *apiserver.Client) error {
 			continue
 		}
 		w.state.Left = append(w.state.Left, pod.Namespace+"/"+pod.Name)
-		if pod.DeletionTimestamp != nil {
+		if !pod.DeletionTimestamp.IsZero() {
 			continue
 		}
 		err := client.Evict(ctx, pod)
@@ -235,13 +234,12 @@ func (w *Watcher) evict(ctx context.Context, client *apiserver.Client) error {
 // stays says whether a drain leaves pod where it is: a DaemonSet would start it anew here,
 // the mirror pod of a static pod stands for kubelet's own, and one that has ended is no
 // work.
-func stays(pod *corev1.Pod) bool {
-	if pod.Annotations[corev1.MirrorPodAnnotationKey] != "" ||
-		pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+func stays(pod *apiserver.Pod) bool {
+	if pod.Annotations[apiserver.MirrorAnnotation] != "" ||
+		pod.Status.Phase == apiserver.PodSucceeded || pod.Status.Phase == apiserver.PodFailed {
 		return true
 	}
-	owner := metav1.GetControllerOf(pod)
-	return owner != nil && owner.Kind == "DaemonSet"
+	return slices.ContainsFunc(pod.OwnerReferences, func(owner apiserver.Owner) bool { return owner.Controller && owner.Kind == "DaemonSet" })
 }
 
 // tell keeps Auto Scaling waiting while the drain goes on, and lets it go on afterwards.

@@ -10,8 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	corev1 "k8s.io/api/core/v1"
-
+	"github.com/ovenbird-dev/ovenbird/agent/apiserver"
 	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 )
 
@@ -21,7 +20,7 @@ const configPath = "/etc/cni/net.d/10-ovenbird.conflist"
 var ErrNoAddresses = errors.New("the node has no pod CIDR yet: kube-controller-manager allocates it")
 
 // FilesFor returns the CNI configuration of node.
-func FilesFor(node *corev1.Node) ([]rootfs.File, error) {
+func FilesFor(node *apiserver.Node) ([]rootfs.File, error) {
 	cidrs := node.Spec.PodCIDRs
 	if len(cidrs) == 0 && node.Spec.PodCIDR != "" {
 		cidrs = []string{node.Spec.PodCIDR}

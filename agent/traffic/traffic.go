@@ -121,9 +121,6 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// WrappedRoundTripper lets client-go find the transport.
-func (t *transport) WrappedRoundTripper() http.RoundTripper { return t.next }
-
 // CloseIdleConnections lets http.Client reach the transport.
 func (t *transport) CloseIdleConnections() {
 	if closer, ok := t.next.(interface{ CloseIdleConnections() }); ok {
