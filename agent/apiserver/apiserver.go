@@ -71,7 +71,9 @@ func New(config Config) (*Client, error) {
 		}
 		transport = bearer{config.Token, now, transport}
 	}
-	return &Client{&http.Client{Transport: transport}, base, config.UserAgent}, nil
+	// Nobody else is to see the token.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Client{&http.Client{Transport: transport, CheckRedirect: stay}, base, config.UserAgent}, nil
 }
 
 func transportOf(config Config) (http.RoundTripper, error) {
