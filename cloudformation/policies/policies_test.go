@@ -18,8 +18,8 @@ var policies = []struct {
 	// without are packages in it that run with other credentials.
 	without []string
 }{
-	// What an operator asks of the EKS API is asked with the operator's credentials.
-	{file: "service.json", program: "control-plane", without: []string{"control-plane/operator", "control-plane/bearer"}},
+	// What an operator asks of the EKS API, and of CloudFormation, is asked with the operator's credentials.
+	{file: "service.json", program: "control-plane", without: []string{"control-plane/operator", "control-plane/bearer", "control-plane/workers"}},
 	{file: "node.json", program: "agent"},
 	{file: "bake.json", program: "packer"},
 	{file: "smoke.json", program: "scripts/aws-smoke"},

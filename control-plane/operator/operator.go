@@ -2,7 +2,8 @@
 // are clients of the EKS API, found and signed for as the AWS SDKs do it (AWS_ENDPOINT_URL_EKS,
 // AWS_REGION, the usual credentials), or with a bearer token of the same credentials, so they
 // do nothing that an AWS client could not, with one exception: `ovenbird kubeconfig` signs
-// with a cluster's own key, and so works only where the service keeps its state.
+// with a cluster's own key, and so works only where the service keeps its state. Workers are
+// in CloudFormation's hands.
 package operator
 
 import (
@@ -29,6 +30,7 @@ func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		ClusterCommand(), AccessEntryCommand(), AccessPolicyCommand(), TagsCommand(), TagCommand(), UntagCommand(),
 		KubeconfigCommand(), UpdateKubeconfigCommand(), GetTokenCommand(), UserDataCommand(), ProxyCommand(),
+		WorkersCommand(),
 	}
 }
 

@@ -133,7 +133,7 @@ func (p *progress) show(format string, args ...any) {
 	text, now := fmt.Sprintf(format, args...), time.Now()
 	elapsed := now.Sub(p.started).Truncate(time.Second)
 	if p.live {
-		line := fmt.Sprintf("%s, %s", text, elapsed)
+		line := fit(text, p.columns()-len(elapsed.String())-3) + ", " + elapsed.String()
 		fmt.Fprintf(p.to, "\r%s%s", line, strings.Repeat(" ", max(0, p.width-len(line))))
 		p.width = len(line)
 		return
@@ -141,6 +141,31 @@ func (p *progress) show(format string, args ...any) {
 	if text != p.last || now.Sub(p.spoke) >= speakEvery {
 		fmt.Fprintf(p.to, "%s, %s\n", text, elapsed)
 		p.last, p.spoke = text, now
+	}
+}
+
+// columns is how wide the live line's terminal is.
+func (p *progress) columns() int {
+	if file, isFile := p.to.(*os.File); isFile {
+		if width, _, err := term.GetSize(int(file.Fd())); err == nil {
+			return width
+		}
+	}
+	return 80
+}
+
+// fit shortens text that would go on in a second line, which the next could not take the place of.
+func fit(text string, width int) string {
+	if runes := []rune(text); len(runes) > max(width, 1) {
+		return string(runes[:max(width, 1)-1]) + "…"
+	}
+	return text
+}
+
+// remind shows what is not news, when a plain line would come after a silence that is too long.
+func (p *progress) remind(format string, args ...any) {
+	if p.live || time.Since(p.spoke) >= speakEvery {
+		p.show(format, args...)
 	}
 }
 

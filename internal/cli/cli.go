@@ -34,6 +34,12 @@ func Usage(err error) error {
 	return usageError{err}
 }
 
+// IsUsage says that err is a mistake in how the command was called.
+func IsUsage(err error) bool {
+	var usage usageError
+	return errors.As(err, &usage)
+}
+
 // Run executes root with os.Args and returns the process's exit status. SIGINT and
 // SIGTERM cancel the command's context; a second one ends the process.
 func Run(root *cobra.Command) int {
@@ -52,9 +58,8 @@ func Run(root *cobra.Command) int {
 		return 0
 	}
 	fmt.Fprintf(os.Stderr, "%s: %s\n", root.Name(), strings.TrimSpace(err.Error()))
-	var usage usageError
 	// Cobra reports an unknown command with a plain error.
-	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "required flag") {
+	if IsUsage(err) || strings.HasPrefix(err.Error(), "unknown command") || strings.HasPrefix(err.Error(), "required flag") {
 		return 2
 	}
 	return 1
