@@ -182,6 +182,8 @@ func (w *workersWatch) Waiting(err error) {
 	switch {
 	case err != nil:
 		w.progress.remind("stack %s: %v", w.stack.Name, innermost(err))
+	case w.entry != nil && w.entry.problem != nil:
+		w.progress.remind("stack %s: %v", w.stack.Name, w.entry.problem)
 	case w.last == "":
 		w.progress.remind("waiting for CloudFormation to look at stack %s", w.stack.Name)
 	default:
