@@ -319,3 +319,31 @@ func TestPacketsOfAConnectionLiveForOneHop(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestAnInstanceIsToldOfTheVPCThatItIsIn(t *testing.T) {
+	plan := vpc.Default()
+	networks, err := vpc.Open(plan, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Networks = networks
+	if err := networks.Change(func(r *vpc.Record) error {
+		r.VPCs = append(r.VPCs, vpc.VPC{ID: "vpc-1", CIDR: netip.MustParsePrefix("10.7.0.0/16")})
+		r.Subnets = append(r.Subnets, vpc.Subnet{ID: "subnet-1", VPCID: "vpc-1", ZoneID: "usw2-az3", CIDR: netip.MustParsePrefix("10.7.1.0/28")})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	tree := Service{Plan: plan, Now: time.Now}.tree(fleet.Instance{ID: "i-1", MAC: "02:00:00:00:00:01", SubnetID: "subnet-1", Address: netip.MustParseAddr("10.7.1.4")})
+	for path, want := range map[string]string{
+		"placement/availability-zone-id":                                   "usw2-az3",
+		"network/interfaces/macs/02:00:00:00:00:01/vpc-id":                 "vpc-1",
+		"network/interfaces/macs/02:00:00:00:00:01/vpc-ipv4-cidr-block":    "10.7.0.0/16",
+		"network/interfaces/macs/02:00:00:00:00:01/vpc-ipv4-cidr-blocks":   "10.7.0.0/16",
+		"network/interfaces/macs/02:00:00:00:00:01/subnet-ipv4-cidr-block": "10.7.1.0/28",
+	} {
+		if got, _ := tree.find("meta-data/" + path); got != want {
+			t.Errorf("%s is %q, want %q", path, got, want)
+		}
+	}
+}

@@ -53,6 +53,7 @@ func (t tree) find(path string) (string, bool) {
 
 func (s Service) tree(i fleet.Instance) tree {
 	subnet, _ := s.Plan.Subnet(i.SubnetID)
+	network := s.Plan.VPCOf(i.SubnetID)
 	name := s.Plan.PrivateDNSName(i.Address)
 	t := tree{
 		"dynamic/instance-identity/document": s.document(i),
@@ -88,9 +89,9 @@ func (s Service) tree(i fleet.Instance) tree {
 		"owner-id":               s.Plan.Account,
 		"subnet-id":              i.SubnetID,
 		"subnet-ipv4-cidr-block": subnet.CIDR.String(),
-		"vpc-id":                 s.Plan.VPCID,
-		"vpc-ipv4-cidr-block":    s.Plan.CIDR.String(),
-		"vpc-ipv4-cidr-blocks":   s.Plan.CIDR.String(),
+		"vpc-id":                 network.ID,
+		"vpc-ipv4-cidr-block":    network.CIDR.String(),
+		"vpc-ipv4-cidr-blocks":   network.CIDR.String(),
 	} {
 		meta("network/interfaces/macs/"+i.MAC+"/"+leaf, value)
 	}

@@ -1,5 +1,5 @@
 // Package proxy is the way from the host into the lab: an HTTP proxy that knows CONNECT
-// only. It resolves names as an instance does and leads to addresses of the VPC, never to
+// only. It resolves names as an instance does and leads to addresses of the VPCs, never to
 // loopback services, the metadata service or anything outside of the lab.
 package proxy
 
@@ -30,7 +30,7 @@ type Resolver interface {
 
 // Proxy implements http.Handler.
 type Proxy struct {
-	Allowed  netip.Prefix
+	Allowed  func(netip.Addr) bool // whether it may lead to an address
 	Resolver Resolver
 	Logger   *zap.Logger
 }
@@ -100,8 +100,8 @@ func (p Proxy) resolve(ctx context.Context, target string) (address netip.AddrPo
 		addr = found[0]
 	}
 	addr = addr.Unmap()
-	if !p.Allowed.Contains(addr) {
-		return address, http.StatusForbidden, fmt.Errorf("%s is not in the lab's VPC, %s", target, p.Allowed)
+	if !p.Allowed(addr) {
+		return address, http.StatusForbidden, fmt.Errorf("%s is in none of the lab's VPCs", target)
 	}
 	return netip.AddrPortFrom(addr, uint16(number)), 0, nil //nolint:gosec // LookupPort bounds it
 }

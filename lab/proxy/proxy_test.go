@@ -28,7 +28,7 @@ func (n names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, err
 func serve(t *testing.T) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(Proxy{
-		Allowed:  netip.MustParsePrefix("127.0.5.0/24"),
+		Allowed:  netip.MustParsePrefix("127.0.5.0/24").Contains,
 		Resolver: names{"inside.lab": "127.0.5.1", "outside.lab": "127.0.0.1"},
 		Logger:   zaptest.NewLogger(t),
 	})

@@ -73,6 +73,9 @@ func (d Dir) Secret() string { return d.join("secret.key") }
 // Fleet is the record of the instances.
 func (d Dir) Fleet() string { return d.join("fleet.json") }
 
+// Networks is the record of the VPCs.
+func (d Dir) Networks() string { return d.join("networks.json") }
+
 // Scaling is the record of the groups of Auto Scaling.
 func (d Dir) Scaling() string { return d.join("autoscaling.json") }
 

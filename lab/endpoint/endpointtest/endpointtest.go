@@ -117,6 +117,11 @@ func Start(t testing.TB, options ...Option) *Endpoint {
 		s.logger = zaptest.NewLogger(t, zaptest.Level(zap.InfoLevel))
 	}
 	plan := vpc.Default()
+	networks, err := vpc.Open(plan, filepath.Join(s.dir, "networks.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Networks = networks
 	c, err := catalog.Open(catalog.Options{
 		Dir: s.dir, Account: plan.Account, Regions: plan.Regions(), Delays: s.delays, Now: s.now, Logger: s.logger,
 	})
