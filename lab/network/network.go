@@ -1,6 +1,7 @@
-// Package network lays the lab's VPC out inside its namespace: a bridge for each subnet,
-// the router's and the endpoints' addresses, and a port for each instance. All of it
-// works on the namespace of the calling thread and on no other, with netlink and /proc.
+// Package network lays the lab's VPCs out inside its namespace: a bridge for each subnet,
+// the router's, the resolvers' and the endpoints' addresses, and a port for each instance.
+// All of it works on the namespace of the calling thread and on no other, with netlink and
+// /proc.
 package network
 
 import (
@@ -104,8 +105,11 @@ func bridge(subnet vpc.Subnet, owner string) error {
 	return nil
 }
 
-func address(link netlink.Link, prefix netip.Prefix) error {
-	addr := &netlink.Addr{IPNet: &net.IPNet{
+func address(link netlink.Link, prefix netip.Prefix) error { return labelled(link, prefix, "") }
+
+// labelled gives an interface an address that is found again by its label.
+func labelled(link netlink.Link, prefix netip.Prefix, label string) error {
+	addr := &netlink.Addr{Label: label, IPNet: &net.IPNet{
 		IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
 	}}
 	if err := netlink.AddrReplace(link, addr); err != nil {
