@@ -45,6 +45,11 @@ func Run(ctx context.Context, o Options) error {
 	if err := o.Dir.HoldDaemon(); err != nil {
 		return err
 	}
+	networks, err := vpc.Open(o.Plan, o.Dir.Networks())
+	if err != nil {
+		return err
+	}
+	o.Plan.Networks = networks
 	images, err := o.catalog()
 	if err != nil {
 		return err
@@ -52,6 +57,15 @@ func Run(ctx context.Context, o Options) error {
 	defer images.Close()
 	names, instances, err := o.parts(images)
 	if err != nil {
+		return err
+	}
+	if err := networks.Follow(func(r *vpc.Record) error {
+		if err := network.Lay(o.Plan, r); err != nil {
+			return err
+		}
+		names.Follow()
+		return nil
+	}); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)

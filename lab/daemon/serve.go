@@ -77,7 +77,7 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 	o.answer(ctx, group, aws, services)
 	o.answer(ctx, group, pulls, containers)
 	o.answer(ctx, group, commands, control.Handler(faults, instances, signals))
-	o.answer(ctx, group, o.Proxy, proxy.Proxy{Allowed: o.Plan.CIDR, Resolver: o.Plan.Lookup(), Logger: o.Logger.Named("proxy")})
+	o.answer(ctx, group, o.Proxy, proxy.Proxy{Allowed: o.Plan.Inside, Resolver: o.Plan.Lookup(), Logger: o.Logger.Named("proxy")})
 	return nil
 }
 

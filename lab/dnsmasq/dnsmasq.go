@@ -1,6 +1,8 @@
-// Package dnsmasq is the VPC's resolver and DHCP server: a dnsmasq process inside the
-// lab's namespace, started again when it dies. It knows the instances and the lab's own
-// endpoints and asks nobody else. It ends with the process that runs it.
+// Package dnsmasq is the VPCs' resolvers and DHCP servers: dnsmasq processes inside the lab's
+// namespace, one for each VPC's DNS and one for each subnet's DHCP, so that a VPC or a subnet
+// comes and goes without a break for the others. They are started again when they die, know
+// the instances and the lab's own endpoints, and ask nobody else. They end with the process
+// that runs them.
 package dnsmasq
 
 import (
@@ -8,22 +10,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
 	"go.uber.org/zap"
 
-	"github.com/ovenbird-dev/ovenbird/lab/retry"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
 
@@ -52,7 +51,7 @@ type Host struct {
 	Address netip.Addr
 }
 
-// Server is the process and what it is told.
+// Server is the processes and what they are told.
 type Server struct {
 	Program string
 	Plan    vpc.Plan
@@ -60,10 +59,11 @@ type Server struct {
 	Log     string
 	Logger  *zap.Logger
 
-	mu      sync.Mutex
-	process *os.Process // nil while none runs
-	serving bool        // the process answers; before that, a SIGHUP might end it
-	stale   bool        // the lists have changed since the process was started
+	mu        sync.Mutex
+	hosts     []Host
+	ctx       context.Context     // of Run, while that lasts
+	processes map[string]*process // by the ID of the VPC or the subnet
+	running   sync.WaitGroup
 }
 
 // Apply makes hosts, and no others, known. It may be called before Run.
@@ -75,20 +75,56 @@ func (s *Server) Apply(hosts []Host) error {
 	if err := errors.Join(renameio.WriteFile(s.file("dhcp"), dhcp, 0o644), renameio.WriteFile(s.file("names"), names, 0o644)); err != nil {
 		return fmt.Errorf("write what dnsmasq is to know: %w", err)
 	}
-	s.stale = true
-	return s.reload()
+	s.hosts = hosts
+	var failed []error
+	for _, p := range s.processes {
+		p.stale = true
+		failed = append(failed, p.reload())
+	}
+	return errors.Join(failed...)
 }
 
-// reload makes the process read its lists again if it has to and can. The caller holds mu.
-func (s *Server) reload() error {
-	if s.process == nil || !s.serving || !s.stale {
-		return nil
+// Follow starts processes for the plan's VPCs and subnets that are new, and ends those of what
+// is gone. Addresses and bridges have to be there. Before Run it does nothing.
+func (s *Server) Follow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil {
+		return
 	}
-	s.stale = false
-	if err := s.process.Signal(syscall.SIGHUP); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("tell dnsmasq to read its lists again: %w", err)
+	record := s.Plan.Now()
+	wanted := map[string]*process{}
+	for _, v := range record.VPCs {
+		wanted[v.ID] = &process{Server: s, arguments: s.resolver(v)}
 	}
-	return nil
+	for _, subnet := range record.Subnets {
+		if v := record.VPC(subnet.VPCID); v != nil {
+			wanted[subnet.ID] = &process{Server: s, leases: subnet.CIDR, arguments: s.addresses(subnet, *v)}
+		}
+	}
+	for id, p := range s.processes {
+		if wanted[id] == nil {
+			p.end()
+			delete(s.processes, id)
+		}
+	}
+	for id, p := range wanted {
+		if s.processes[id] == nil {
+			s.processes[id] = p
+			s.start(p)
+		}
+	}
+}
+
+// start runs p until the server's context ends, or p is ended. The caller holds mu.
+func (s *Server) start(p *process) {
+	ctx, end := context.WithCancel(s.ctx)
+	p.end, p.up, p.done, p.failed = end, make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	s.running.Go(func() {
+		defer close(p.done)
+		defer end()
+		p.keep(ctx)
+	})
 }
 
 // lists renders the dhcp-hostsfile and the hosts file.
@@ -105,123 +141,66 @@ func (s *Server) lists(hosts []Host) (dhcp, names []byte) {
 
 func (s *Server) file(name string) string { return filepath.Join(s.Dir, name) }
 
-func (s *Server) arguments() []string {
-	args := []string{
+// common are the arguments that all processes have.
+func common() []string {
+	return []string{
 		"--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=-",
 		// Root, because the lists lie where only root reads; it serves the lab alone.
-		"--user=root", "--group=root",
-		"--bind-interfaces", "--except-interface=lo", "--listen-address=" + s.Plan.Resolver.String(),
-		"--no-resolv", "--no-hosts", "--addn-hosts=" + s.file("names"),
-		"--local=/" + s.Plan.DNSSuffix() + "/", "--local=/lab.internal/", "--bogus-priv",
-		"--domain=" + s.Plan.DNSSuffix(),
-		"--dhcp-hostsfile=" + s.file("dhcp"), "--dhcp-authoritative", "--leasefile-ro", "--no-ping",
-		"--dhcp-option=option:dns-server," + s.Plan.Resolver.String(),
+		"--user=root", "--group=root", "--no-resolv", "--no-hosts", "--bind-interfaces", "--except-interface=lo",
 	}
-	for _, subnet := range s.Plan.Subnets {
-		mask := net.IP(net.CIDRMask(subnet.CIDR.Bits(), 32)).String()
-		args = append(args, "--interface="+subnet.Bridge,
-			fmt.Sprintf("--dhcp-range=%s,static,%s,%d", subnet.CIDR.Addr(), mask, leaseSeconds))
-	}
-	return args
 }
 
-// Run keeps dnsmasq running until the context ends. It calls ready once, when dnsmasq
-// answers for the first time, and fails when that does not come about.
+// resolver are the arguments of a VPC's DNS. Every VPC's knows every name.
+func (s *Server) resolver(v vpc.VPC) []string {
+	return append(common(),
+		"--listen-address="+v.Resolver().String(), "--addn-hosts="+s.file("names"),
+		"--local=/"+s.Plan.DNSSuffix()+"/", "--local=/lab.internal/", "--bogus-priv",
+	)
+}
+
+// addresses are the arguments of a subnet's DHCP. With one interface alone dnsmasq binds its
+// socket to it, so that processes do not take each other's requests.
+func (s *Server) addresses(subnet vpc.Subnet, v vpc.VPC) []string {
+	mask := net.IP(net.CIDRMask(subnet.CIDR.Bits(), 32)).String()
+	return append(common(),
+		"--port=0", "--interface="+subnet.Bridge, "--domain="+s.Plan.DNSSuffix(),
+		"--dhcp-hostsfile="+s.file("dhcp"), "--dhcp-authoritative", "--leasefile-ro", "--no-ping",
+		"--dhcp-option=option:dns-server,"+v.Resolver().String(),
+		fmt.Sprintf("--dhcp-range=%s,static,%s,%d", subnet.CIDR.Addr(), mask, leaseSeconds),
+	)
+}
+
+// Run keeps dnsmasq running until the context ends. It calls ready once, when all processes
+// that the plan asks for at the start answer, and fails when that does not come about.
 func (s *Server) Run(ctx context.Context, ready func()) error {
-	// PDEATHSIG goes off when the thread that started the child ends, so that thread has
-	// to live as long as this process.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	backoff := retry.Backoff{First: 100 * time.Millisecond, Limit: 5 * time.Second}
-	began := time.Now()
-	var once sync.Once
-	answered := false
-	for {
-		started := time.Now()
-		alive, stop := context.WithCancel(ctx)
-		var watcher sync.WaitGroup
-		watcher.Go(func() {
-			if s.answers(alive) == nil {
-				s.serve()
-				once.Do(func() { answered = true; ready() })
-			}
-		})
-		err := s.once(ctx)
-		stop()
-		watcher.Wait()
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case !answered && time.Since(began) > startLimit:
+	ctx, end := context.WithCancel(ctx)
+	defer s.running.Wait()
+	defer end()
+	s.mu.Lock()
+	s.ctx, s.processes = ctx, map[string]*process{}
+	s.mu.Unlock()
+	defer s.close()
+	s.Follow()
+	s.mu.Lock()
+	first := slices.Collect(maps.Values(s.processes))
+	s.mu.Unlock()
+	limit, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for _, p := range first {
+		if err := p.awaitUp(ctx, limit.Done()); err != nil {
 			return err
 		}
-		if time.Since(started) > time.Minute {
-			backoff.Reset()
-		}
-		wait := backoff.Next()
-		s.Logger.Warn("dnsmasq ended; starting it again", zap.Error(err), zap.Duration("after", wait))
-		if retry.Wait(ctx, wait) != nil {
-			return nil
-		}
 	}
+	if ctx.Err() == nil {
+		ready()
+	}
+	<-ctx.Done()
+	return nil
 }
 
-// serve takes note that the process answers.
-func (s *Server) serve() {
+// close lets no process be started any more.
+func (s *Server) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.serving = true
-	if err := s.reload(); err != nil {
-		s.Logger.Warn("dnsmasq may not know every instance", zap.Error(err))
-	}
-}
-
-// once runs dnsmasq until it ends.
-func (s *Server) once(ctx context.Context) error {
-	log, err := os.OpenFile(s.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("open dnsmasq's log: %w", err)
-	}
-	defer func() { _ = log.Close() }()
-	said := &tail{}
-	cmd := exec.CommandContext(ctx, s.Program, s.arguments()...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 2 * time.Second
-	cmd.Stderr = io.MultiWriter(log, said)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-
-	s.mu.Lock()
-	s.stale = false
-	err = cmd.Start()
-	if err == nil {
-		s.process = cmd.Process
-	}
-	s.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("start dnsmasq: %w", err)
-	}
-	err = cmd.Wait()
-	s.mu.Lock()
-	s.process, s.serving = nil, false
-	s.mu.Unlock()
-	if err == nil {
-		err = errors.New("exit status 0")
-	}
-	return fmt.Errorf("dnsmasq ended with %w; it said: %s", err, said.last())
-}
-
-// answers waits until dnsmasq answers a query.
-func (s *Server) answers(ctx context.Context) error {
-	resolver := s.Plan.Lookup()
-	for {
-		query, cancel := context.WithTimeout(ctx, time.Second)
-		_, err := resolver.LookupNetIP(query, "ip4", vpc.EndpointName+".")
-		cancel()
-		if err == nil {
-			return nil
-		}
-		if err := retry.Wait(ctx, 20*time.Millisecond); err != nil {
-			return err
-		}
-	}
+	s.ctx = nil
 }

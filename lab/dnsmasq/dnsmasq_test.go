@@ -2,7 +2,6 @@ package dnsmasq
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -14,12 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"go.uber.org/zap/zaptest"
-	"golang.org/x/sys/unix"
 
-	"github.com/ovenbird-dev/ovenbird/lab/namespace"
 	"github.com/ovenbird-dev/ovenbird/lab/namespace/namespacetest"
 	"github.com/ovenbird-dev/ovenbird/lab/network"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
@@ -76,13 +71,16 @@ func eventually(t *testing.T, f func() error) {
 		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
+		time.Sleep(10 * time.Millisecond) // what is waited for may want this processor
 	}
 }
 
-func resolves(s *Server, name, want string) error {
+func resolves(s *Server, name, want string) error { return resolvesAt(s.Plan.Resolver, name, want) }
+
+func resolvesAt(resolver netip.Addr, name, want string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	got, err := s.Plan.Lookup().LookupHost(ctx, name+".")
+	got, err := vpc.LookupAt(resolver).LookupHost(ctx, name+".")
 	if err != nil {
 		return err
 	}
@@ -133,13 +131,14 @@ func TestDnsmasqIsStartedAgainWhenItDies(t *testing.T) {
 	}
 	run(t, s)
 	s.mu.Lock()
-	before := s.process.Pid
-	_ = s.process.Signal(syscall.SIGKILL)
+	resolver := s.processes[s.Plan.VPCID]
+	before := resolver.handle.Pid
+	_ = resolver.handle.Signal(syscall.SIGKILL)
 	s.mu.Unlock()
 	eventually(t, func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.process == nil || s.process.Pid == before || !s.serving {
+		if resolver.handle == nil || resolver.handle.Pid == before || !resolver.serving {
 			return errors.New("dnsmasq is not back")
 		}
 		return nil
@@ -178,110 +177,38 @@ func TestOnlyInstancesGetALeaseAndItIsTheirs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, pair := range map[string][2]string{
-		"address":  {offer.address.String(), "10.0.17.9"},
-		"mask":     {net.IP(offer.options[1]).String(), "255.255.240.0"},
-		"router":   {net.IP(offer.options[3]).String(), "10.0.16.1"},
-		"resolver": {net.IP(offer.options[6]).String(), "10.0.0.2"},
-		"hostname": {string(offer.options[12]), "ip-10-0-17-9"},
-		"domain":   {string(offer.options[15]), "us-west-2.compute.internal"},
-	} {
-		if pair[0] != pair[1] {
-			t.Errorf("%s is %s, want %s", what, pair[0], pair[1])
-		}
-	}
+	expect(t, offer, map[string]string{
+		"address": "10.0.17.9", "mask": "255.255.240.0", "router": "10.0.16.1", "resolver": "10.0.0.2",
+		"hostname": "ip-10-0-17-9", "domain": "us-west-2.compute.internal",
+	})
 	if offer, err := discover(t, guest, net.HardwareAddr{2, 0, 0, 0, 0, 10}, 300*time.Millisecond); err == nil {
 		t.Errorf("a stranger was offered %s", offer.address)
 	}
 }
 
-// cable connects a guest to the bridge: a veth pair whose other end, "guest", lies in a
-// namespace of its own. It returns a DHCP client's socket in there.
-func cable(t *testing.T, bridge string, mac net.HardwareAddr) *os.File {
-	t.Helper()
-	name := fmt.Sprintf("ovenbird-guest-%d", os.Getpid())
-	if err := namespace.Create(name); err != nil {
+// An instance that was terminated has not given its lease back.
+func TestAnAddressGoesToTheNextInstanceAtOnce(t *testing.T) {
+	s := newServer(t)
+	address := netip.MustParseAddr("10.0.17.9")
+	first, second := net.HardwareAddr{2, 0, 0, 0, 0, 9}, net.HardwareAddr{2, 0, 0, 0, 0, 10}
+	if err := s.Apply([]Host{{MAC: first, Address: address}}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = namespace.Delete(name) })
-	guest, err := netns.GetFromName(name)
+	run(t, s)
+	guest := cable(t, s.Plan.Subnets[1].Bridge, first)
+	offer, err := discover(t, guest, first, 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer guest.Close()
-	master, err := netlink.LinkByName(bridge)
+	if _, err := ask(guest, request(first, offer.address), first, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Apply(nil), s.Apply([]Host{{MAC: second, Address: address}})); err != nil {
+		t.Fatal(err)
+	}
+	offer, err = discover(t, guest, second, 5*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MasterIndex = "port", master.Attrs().Index
-	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: "guest", PeerNamespace: netlink.NsFd(guest), PeerHardwareAddr: mac}
-	if err := netlink.LinkAdd(pair); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = netlink.LinkDel(pair) })
-	if err := netlink.LinkSetUp(pair); err != nil {
-		t.Fatal(err)
-	}
-	var fd int
-	err = namespace.Do(name, func() error {
-		link, err := netlink.LinkByName("guest")
-		if err != nil {
-			return err
-		}
-		if err := netlink.LinkSetUp(link); err != nil {
-			return err
-		}
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		return errors.Join(
-			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BROADCAST, 1),
-			unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, "guest"),
-			unix.Bind(fd, &unix.SockaddrInet4{Port: 68}),
-		)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := os.NewFile(uintptr(fd), "dhcp")
-	t.Cleanup(func() { _ = file.Close() })
-	return file
-}
-
-type offer struct {
-	address net.IP
-	options map[byte][]byte
-}
-
-// discover broadcasts a DHCPDISCOVER (RFC 2131) and waits for an offer, repeating it as
-// clients do: the bridge's port may not forward yet.
-func discover(t *testing.T, socket *os.File, mac net.HardwareAddr, limit time.Duration) (offer, error) {
-	t.Helper()
-	fd := int(socket.Fd())
-	message := make([]byte, 240, 300)
-	message[0], message[1], message[2] = 1, 1, 6 // request, Ethernet, length of an address
-	copy(message[4:8], mac[2:])                  // transaction
-	binary.BigEndian.PutUint16(message[10:], 0x8000)
-	copy(message[28:], mac)
-	copy(message[236:], []byte{99, 130, 83, 99})
-	message = append(message, 53, 1, 1, 55, 5, 1, 3, 6, 12, 15, 255)
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
-		if err := unix.Sendto(fd, message, 0, &unix.SockaddrInet4{Port: 67, Addr: [4]byte{255, 255, 255, 255}}); err != nil {
-			return offer{}, err
-		}
-		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100000})
-		answer := make([]byte, 1500)
-		n, _, err := unix.Recvfrom(fd, answer, 0)
-		if err != nil || n < 240 || !strings.HasPrefix(string(answer[4:8]), string(mac[2:])) {
-			continue
-		}
-		o := offer{address: net.IP(answer[16:20]), options: map[byte][]byte{}}
-		for rest := answer[240:n]; len(rest) > 2 && rest[0] != 255; rest = rest[2+int(rest[1]):] {
-			o.options[rest[0]] = rest[2 : 2+int(rest[1])]
-		}
-		return o, nil
-	}
-	return offer{}, errors.New("no offer")
+	expect(t, offer, map[string]string{"address": "10.0.17.9"})
 }
