@@ -8,6 +8,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
@@ -38,6 +39,7 @@ type Service struct {
 	// Presigned verifies a request that the caller has signed for a region; nil: nothing is
 	// verified.
 	Presigned func(r *http.Request, region string) error
+	Now       func() time.Time // nil: time.Now
 }
 
 // Name implements wire.Service.
@@ -72,6 +74,9 @@ func find(name string) (action, bool) {
 		return action{Service.describeVPCs, true}, true
 	}
 	if do := publishing(name); do != nil {
+		return action{do: do}, true
+	}
+	if do := networking(name); do != nil {
 		return action{do: do}, true
 	}
 	return action{}, false

@@ -48,6 +48,7 @@ type lab struct {
 	server  *httptest.Server
 	fleet   *fleet.Fleet
 	catalog *catalog.Catalog
+	plan    vpc.Plan
 }
 
 func newLab(t *testing.T, instances ...fleet.Instance) lab {
@@ -56,7 +57,13 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 	if err := state.WriteJSON(dir.Fleet(), instances, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err := fleet.Open(fleet.Options{Plan: vpc.Default(), Dir: dir, Now: time.Now, Logger: zaptest.NewLogger(t)})
+	plan := vpc.Default()
+	networks, err := vpc.Open(plan, dir.Networks())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Networks = networks
+	f, err := fleet.Open(fleet.Options{Plan: plan, Dir: dir, Now: time.Now, Logger: zaptest.NewLogger(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +77,7 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 	t.Cleanup(c.Close)
 	server := httptest.NewTLSServer(wire.Endpoint{
 		Services: []wire.Service{Service{
-			Plan: vpc.Default(), Fleet: f, Catalog: c, Profiles: []string{"ovenbird-node"},
+			Plan: plan, Fleet: f, Catalog: c, Profiles: []string{"ovenbird-node"},
 			Parameter: func(_, name string) (string, bool) { return ami, name == "/golden" },
 		}},
 		Keys: keys{
@@ -80,7 +87,7 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 		Regions: vpc.Default().Regions(), Now: time.Now, Logger: zaptest.NewLogger(t),
 	})
 	t.Cleanup(server.Close)
-	return lab{server, f, c}
+	return lab{server, f, c, plan}
 }
 
 func (l lab) as(key, secret, token string) *ec2.Client {

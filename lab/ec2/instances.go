@@ -103,7 +103,7 @@ func (s Service) instanceAttributes() attributes[fleet.Instance] {
 		"client-token":       one(func(i fleet.Instance) string { return i.ClientToken }),
 		"private-dns-name":   located(func(i fleet.Instance) string { return s.Plan.PrivateDNSName(i.Address) }),
 		"private-ip-address": located(func(i fleet.Instance) string { return i.Address.String() }),
-		"vpc-id":             located(func(fleet.Instance) string { return s.Plan.VPCID }),
+		"vpc-id":             located(func(i fleet.Instance) string { return s.Plan.VPCOf(i.SubnetID).ID }),
 		"subnet-id":          located(func(i fleet.Instance) string { return i.SubnetID }),
 		"iam-instance-profile.arn": func(i fleet.Instance) []string {
 			if i.Profile == "" {

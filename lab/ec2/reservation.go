@@ -202,10 +202,10 @@ func (s Service) instance(i fleet.Instance) instance {
 		return v // a terminated instance has no place any more
 	}
 	name := s.Plan.PrivateDNSName(i.Address)
-	v.PrivateDNSName, v.SubnetID, v.VPCID, v.Address, v.SourceDestCheck = name, i.SubnetID, s.Plan.VPCID, i.Address.String(), true
+	v.PrivateDNSName, v.SubnetID, v.VPCID, v.Address, v.SourceDestCheck = name, i.SubnetID, s.Plan.VPCOf(i.SubnetID).ID, i.Address.String(), true
 	v.BlockDevices = []blockDevice{{Name: i.Device(), EBS: ebs{VolumeID: i.VolumeID, Status: "attached", AttachTime: launched, DeleteOnTermination: true}}}
 	v.Interfaces = []networkInterface{{
-		ID: i.InterfaceID, SubnetID: i.SubnetID, VPCID: s.Plan.VPCID, Owner: s.Plan.Account, Status: "in-use",
+		ID: i.InterfaceID, SubnetID: i.SubnetID, VPCID: v.VPCID, Owner: s.Plan.Account, Status: "in-use",
 		MAC: i.MAC, Address: v.Address, DNSName: name, SourceDestCheck: true, Type: "interface",
 		Attachment: attachment{ID: i.AttachmentID, Status: "attached", AttachTime: launched, DeleteOnTermination: true},
 		Addresses:  []privateAddressItem{{Address: v.Address, DNSName: name, Primary: true}},

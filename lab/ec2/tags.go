@@ -4,10 +4,12 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
+	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
 
 // EC2's limits on tags.
@@ -87,8 +89,8 @@ func (s Service) resources(p *params) []string {
 			if _, ok := s.Catalog.Snapshot(s.Plan.Region, id); !ok {
 				p.fail(noSnapshot(id))
 			}
-		default:
-			p.fail(invalid("InvalidID", "The ID '%s' is not valid: the lab tags images and snapshots", id))
+		case s.Plan.Now().Tags(id) == nil:
+			p.fail(invalid("InvalidID", "The ID '%s' is not valid: the lab tags images, snapshots, and what is in its VPCs", id))
 		}
 	}
 	return ids
@@ -127,6 +129,12 @@ func (s Service) deleteTags(p *params) (any, error) {
 
 func (s Service) retag(ids []string, set map[string]string, remove map[string]*string) error {
 	for _, id := range ids {
+		if s.Plan.Now().Tags(id) != nil {
+			if err := s.retagNetwork(id, set, remove); err != nil {
+				return err
+			}
+			continue
+		}
 		err := s.Catalog.Tag(s.Plan.Region, id, set, remove)
 		switch {
 		case errors.Is(err, catalog.ErrTooManyTags):
@@ -138,4 +146,29 @@ func (s Service) retag(ids []string, set map[string]string, remove map[string]*s
 		}
 	}
 	return nil
+}
+
+// retagNetwork changes the tags of something in a VPC.
+func (s Service) retagNetwork(id string, set map[string]string, remove map[string]*string) error {
+	return s.changeVPCs(func(r *vpc.Record) error {
+		of := r.Tags(id)
+		if of == nil {
+			return invalid("InvalidID", "The ID '%s' does not exist", id)
+		}
+		tags := maps.Clone(*of)
+		if tags == nil {
+			tags = map[string]string{}
+		}
+		for key, value := range remove {
+			if had, ok := tags[key]; ok && (value == nil || *value == had) {
+				delete(tags, key)
+			}
+		}
+		maps.Copy(tags, set)
+		if len(tags) > maxTags {
+			return tooManyTags()
+		}
+		*of = tags
+		return nil
+	})
 }
