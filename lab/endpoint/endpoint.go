@@ -50,12 +50,13 @@ func New(o Options) wire.Endpoint {
 		_, err := sigv4.Verifier{Keys: o.Keys, Region: region, Service: "ec2", Now: o.Now}.Verify(r)
 		return err
 	}
+	machines := ec2.Service{
+		Plan: o.Plan, Fleet: o.Fleet, Catalog: o.Catalog, Profiles: o.Profiles, Parameter: parameter, Presigned: presigned, Now: o.Now,
+	}
 	e := wire.Endpoint{
 		Services: []wire.Service{
 			sts.Service{Plan: o.Plan},
-			ec2.Service{
-				Plan: o.Plan, Fleet: o.Fleet, Catalog: o.Catalog, Profiles: o.Profiles, Parameter: parameter, Presigned: presigned,
-			},
+			machines,
 			ebs.Service{Plan: o.Plan, Catalog: o.Catalog},
 			ssm.Service{Plan: o.Plan, Parameters: o.Store},
 		},
@@ -65,7 +66,7 @@ func New(o Options) wire.Endpoint {
 		e.Services = append(e.Services, autoscaling.Service{Plan: o.Plan, Groups: o.Groups})
 	}
 	if o.Stacks != nil {
-		o.Stacks.Types = append(o.Stacks.Types, o.resourceTypes()...)
+		o.Stacks.Types = append(o.Stacks.Types, resourceTypes(machines)...)
 		o.Stacks.Parameter = func(name string) (string, bool) { return parameter(o.Plan.Region, name) }
 		e.Services = append(e.Services, cloudformation.Service{Stacks: o.Stacks, Signals: o.Signals})
 	}
@@ -73,6 +74,6 @@ func New(o Options) wire.Endpoint {
 }
 
 // resourceTypes are what stacks can be made of: the types that the services offer.
-func (o Options) resourceTypes() []resource.Type {
-	return slices.Concat([]resource.Type{})
+func resourceTypes(machines ec2.Service) []resource.Type {
+	return slices.Concat(ec2.NetworkResourceTypes(machines))
 }
