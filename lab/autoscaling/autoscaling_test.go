@@ -64,7 +64,7 @@ func newLab(t *testing.T) lab {
 	}
 	ahead := new(atomic.Int64)
 	l := lab{fleet: f, ahead: ahead, groups: &Groups{
-		Path: filepath.Join(string(dir), "autoscaling.json"), Fleet: f, Logger: zaptest.NewLogger(t),
+		Path: filepath.Join(string(dir), "autoscaling.json"), Fleet: f, Subnet: vpc.Default().Subnet, Logger: zaptest.NewLogger(t),
 		Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
 	}}
 	if err := l.groups.Open(); err != nil {
@@ -222,7 +222,7 @@ func TestATerminationGoesOnWhenTheHeartbeatStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.ahead.Store(int64(100 * time.Second)) // past the first deadline, not the second
-	if _, err := l.groups.expire(); err != nil {
+	if _, err := l.groups.step(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	l.is(t, one, "Terminating:Wait", "Terminated", fleet.Running)
@@ -282,11 +282,11 @@ func TestGroupsAndTheirWaitingInstancesOutliveTheDaemon(t *testing.T) {
 	if err := l.terminate(one); err != nil {
 		t.Fatal(err)
 	}
-	next := &Groups{Path: l.groups.Path, Fleet: l.fleet, Now: func() time.Time { return time.Now().Add(time.Hour) }, Logger: l.groups.Logger}
+	next := &Groups{Path: l.groups.Path, Fleet: l.fleet, Subnet: vpc.Default().Subnet, Now: func() time.Time { return time.Now().Add(time.Hour) }, Logger: l.groups.Logger}
 	if err := next.Open(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := next.expire(); err != nil || l.state(one) != fleet.ShuttingDown {
+	if _, err := next.step(t.Context()); err != nil || l.state(one) != fleet.ShuttingDown {
 		t.Errorf("the instance is %s, %v", l.state(one), err)
 	}
 }
@@ -317,10 +317,10 @@ func TestWhatIsRefused(t *testing.T) {
 	refused(t, l.complete("none", one, "PERHAPS"), "ValidationError", "PERHAPS")
 	_, err = admin.DeleteAutoScalingGroup(t.Context(), &autoscaling.DeleteAutoScalingGroupInput{AutoScalingGroupName: aws.String("workers")})
 	refused(t, err, "ResourceInUse", "while there are instances")
-	_, err = admin.DescribeWarmPool(t.Context(), &autoscaling.DescribeWarmPoolInput{AutoScalingGroupName: aws.String("workers")})
-	refused(t, err, "InvalidAction", "DescribeWarmPool")
-	_, err = admin.DescribeAutoScalingInstances(t.Context(), &autoscaling.DescribeAutoScalingInstancesInput{MaxRecords: aws.Int32(5)})
-	refused(t, err, "ValidationError", "MaxRecords")
+	_, err = admin.EnterStandby(t.Context(), &autoscaling.EnterStandbyInput{AutoScalingGroupName: aws.String("workers"), ShouldDecrementDesiredCapacity: aws.Bool(true)})
+	refused(t, err, "InvalidAction", "EnterStandby")
+	_, err = admin.UpdateAutoScalingGroup(t.Context(), &autoscaling.UpdateAutoScalingGroupInput{AutoScalingGroupName: aws.String("workers"), PlacementGroup: aws.String("near")})
+	refused(t, err, "ValidationError", "PlacementGroup")
 	_, err = l.node().DeleteAutoScalingGroup(t.Context(), &autoscaling.DeleteAutoScalingGroupInput{AutoScalingGroupName: aws.String("workers")})
 	refused(t, err, "AccessDenied", "autoscaling:DeleteAutoScalingGroup")
 	_, err = l.as("AKIA", "wrong", "").DescribeAutoScalingInstances(t.Context(), &autoscaling.DescribeAutoScalingInstancesInput{})

@@ -35,13 +35,28 @@ type action struct {
 }
 
 func (g *Groups) putHook(name string, h hook) error {
-	return g.change(func() error {
-		group, err := g.find(name)
-		if err != nil {
-			return err
+	return g.edit(name, func(found *group) error {
+		found.Hooks = slices.DeleteFunc(found.Hooks, func(old hook) bool { return old.Name == h.Name })
+		found.Hooks = append(found.Hooks, h)
+		return nil
+	})
+}
+
+// deleteHook removes a hook. The actions that it has begun are completed with its default.
+func (g *Groups) deleteHook(name, hookName string) error {
+	return g.edit(name, func(found *group) error {
+		index := slices.IndexFunc(found.Hooks, func(h hook) bool { return h.Name == hookName })
+		if index < 0 {
+			return query.Invalid("No Lifecycle Hook found with name: %s", hookName)
 		}
-		group.Hooks = slices.DeleteFunc(group.Hooks, func(old hook) bool { return old.Name == h.Name })
-		group.Hooks = append(group.Hooks, h)
+		found.Hooks = slices.Delete(found.Hooks, index, index+1)
+		for _, m := range found.Members {
+			for _, a := range slices.Clone(m.Actions) {
+				if a.Hook.Name == hookName {
+					m.finish(a, a.Hook.Default, "Lifecycle Hook Deleted")
+				}
+			}
+		}
 		return nil
 	})
 }
@@ -49,7 +64,6 @@ func (g *Groups) putHook(name string, h hook) error {
 // act changes the action that a hook of a group has on an instance; the token, if there is
 // one, says which.
 func (g *Groups) act(name, hookName, id, token string, change func(*member, *action)) error {
-	defer g.wake()
 	return g.change(func() error {
 		group, err := g.find(name)
 		if err != nil {
@@ -71,38 +85,57 @@ func (g *Groups) act(name, hookName, id, token string, change func(*member, *act
 	})
 }
 
-// begin starts a transition, which the hooks for it hold up.
-func (m *member) begin(hooks []hook, transition string, now time.Time) {
+// waits are the states in which hooks hold up the way to another one.
+func waits(next string) string {
+	switch next {
+	case inService:
+		return pendingWait
+	case warmedPendingProceed:
+		return warmedPendingWait
+	case warmedTerminatingProceed:
+		return warmedTerminatingWait
+	}
+	return terminatingWait
+}
+
+// begin starts a transition to the state next, which the hooks for it hold up.
+func (m *member) begin(hooks []hook, transition, next string, now time.Time) {
 	m.Actions = nil
 	for _, h := range hooks {
 		if h.Transition == transition {
 			m.Actions = append(m.Actions, action{Hook: h, Token: uuid.NewString(), Began: now, Deadline: now.Add(h.timeout())})
 		}
 	}
-	wait, next := pendingWait, inService
-	if transition == terminating {
-		wait, next = terminatingWait, terminatingProceed
-	}
-	m.State = next
-	if len(m.Actions) > 0 {
-		m.State = wait
+	if m.State = next; len(m.Actions) > 0 {
+		m.State = waits(next)
 	}
 }
 
 // finish ends an action. The member goes on when it was the last one, or when it abandons
 // the launch or cuts the other hooks of a termination short; an abandoned launch ends the
-// instance.
-func (m *member) finish(token, result string) {
-	m.Actions = slices.DeleteFunc(m.Actions, func(a action) bool { return a.Token == token })
+// instance. How tells what ended it.
+func (m *member) finish(a action, result, how string) {
+	m.Actions = slices.DeleteFunc(m.Actions, func(other action) bool { return other.Token == a.Token })
 	if result == abandon {
 		m.Actions = nil
+		if m.State == pendingWait || m.State == warmedPendingWait {
+			m.Failed = "Instance failed to complete user's Lifecycle Action: Lifecycle Action with token " + a.Token + " was abandoned: " + how
+			m.end("an instance was taken out of service in response to a lifecycle action that was abandoned")
+			return
+		}
 	}
-	switch {
-	case len(m.Actions) > 0:
-	case m.State == pendingWait && result != abandon:
+	if len(m.Actions) > 0 {
+		return
+	}
+	switch m.State {
+	case pendingWait:
 		m.State = inService
-	default:
+	case warmedPendingWait:
+		m.State = warmedPendingProceed
+	case terminatingWait:
 		m.State = terminatingProceed
+	case warmedTerminatingWait:
+		m.State = warmedTerminatingProceed
 	}
 }
 
@@ -112,4 +145,20 @@ func (a *action) beat(now time.Time) {
 	if last := a.Began.Add(a.Hook.limit()); a.Deadline.After(last) {
 		a.Deadline = last
 	}
+}
+
+// expire ends the actions whose time is up and answers when the next one's is; zero when
+// there is none.
+func (g *group) expire(now time.Time) (next time.Time) {
+	for _, m := range g.Members {
+		for _, a := range slices.Clone(m.Actions) {
+			switch {
+			case !now.Before(a.Deadline):
+				m.finish(a, a.Hook.Default, "Heartbeat Timeout")
+			case next.IsZero() || a.Deadline.Before(next):
+				next = a.Deadline
+			}
+		}
+	}
+	return next
 }

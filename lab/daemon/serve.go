@@ -36,7 +36,7 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 	}
 	roles := identity.Roles{Secret: secret, Now: time.Now}
 	faults, signals := &fault.Set{}, &cloudformation.Signals{}
-	groups := &autoscaling.Groups{Path: o.Dir.Scaling(), Fleet: instances, Now: time.Now, Logger: o.Logger.Named("autoscaling")}
+	groups := &autoscaling.Groups{Path: o.Dir.Scaling(), Fleet: instances, Subnet: o.Plan.Subnet, Now: time.Now, Logger: o.Logger.Named("autoscaling")}
 	if err := groups.Open(); err != nil {
 		return err
 	}

@@ -93,7 +93,8 @@ type Fleet struct {
 	mu        sync.Mutex
 	ctx       context.Context // of Run, while that lasts
 	instances map[string]*entry
-	announced sync.Mutex // announcements reach the network in order
+	changed   chan struct{} // closed at the next change
+	announced sync.Mutex    // announcements reach the network in order
 }
 
 type entry struct {
@@ -107,7 +108,7 @@ func Open(o Options) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Fleet{Options: o, instances: map[string]*entry{}}
+	f := &Fleet{Options: o, instances: map[string]*entry{}, changed: make(chan struct{})}
 	for _, i := range list {
 		// A record of before instances could be started again does not say so.
 		i.HasVolume = i.HasVolume || i.State == Running || i.State == Stopped
@@ -233,7 +234,19 @@ func (f *Fleet) move(id string, from, to State, why Reason) error {
 // save writes the record. The caller holds mu.
 func (f *Fleet) save() error {
 	// User-data may hold secrets.
-	return state.WriteJSON(f.Dir.Fleet(), f.list(), 0o600)
+	if err := state.WriteJSON(f.Dir.Fleet(), f.list(), 0o600); err != nil {
+		return err
+	}
+	close(f.changed)
+	f.changed = make(chan struct{})
+	return nil
+}
+
+// Changed is closed at the next change of any instance.
+func (f *Fleet) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
 }
 
 // Announce tells the network which instances have an address. The fleet does so itself

@@ -1,0 +1,4 @@
+package autoscaling
+
+// Wake has Run look at the time again.
+func (g *Groups) Wake() { g.wake() }
