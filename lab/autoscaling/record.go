@@ -58,6 +58,7 @@ type group struct {
 	Refreshes  []*refresh  `json:"refreshes,omitempty"`  // the newest last
 	Roll       *roll       `json:"roll,omitempty"`       // a rolling update that is under way, or has failed
 	Deleting   bool        `json:"deleting,omitempty"`
+	Token      string      `json:"token,omitempty"`    // of the stack's request that made it
 	Cause      string      `json:"cause,omitempty"`    // of the last change of its capacity
 	Failures   int         `json:"failures,omitempty"` // launches in a row
 	RetryAt    time.Time   `json:"retryAt,omitzero"`   // nothing is launched before

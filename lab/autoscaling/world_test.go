@@ -188,7 +188,6 @@ func (w *world) open(chances *fakeinstance.Chances, versions []string) {
 	t.Cleanup(w.stop)
 }
 
-
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
