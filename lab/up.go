@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,6 +17,7 @@ import (
 func upCommand(p *place) *cobra.Command {
 	var image, accelerator string
 	var rate int
+	var fake bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Start the lab, or what of it is not running",
@@ -23,14 +25,19 @@ func upCommand(p *place) *cobra.Command {
 that is in order; after a crash or a restart of this machine it does what is missing.
 Instances that still run are kept.`,
 		Example: `  ovenbird-lab up --image .ovenbird/image/disk.raw
+  ovenbird-lab up --fake-instances --state-dir /var/tmp/policies
   ovenbird-lab up --name second --state-dir /var/tmp/second --output json`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().StringVar(&image, "image", "", "raw disk to register as the lab's AMI")
 	cmd.Flags().StringVar(&accelerator, "accelerator", "", "how instances run: auto, kvm or tcg (default: found out once)")
 	cmd.Flags().IntVar(&rate, "snapshot-rate", 0, "MiB/s at which new volumes fetch what is first touched, as EBS does; 0: all is there (default: as before, 0 at first)")
+	cmd.Flags().BoolVar(&fake, "fake-instances", false, "make a lab whose instances are played in memory: they boot and signal in milliseconds, and nothing runs in them")
 	output := cli.AddOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if fake && accelerator != "" {
+			return cli.Usage(errors.New("--fake-instances take no --accelerator"))
+		}
 		switch accelerator {
 		case "", lifecycle.Auto, vm.KVM, vm.TCG:
 		default:
@@ -43,7 +50,7 @@ Instances that still run are kept.`,
 		if err != nil {
 			return err
 		}
-		request := lifecycle.Request{Dir: dir, Name: p.name, Image: image, Accelerator: accelerator, Plan: p.plan, Steps: progress.New(os.Stderr)}
+		request := lifecycle.Request{Dir: dir, Name: p.name, Image: image, Accelerator: accelerator, FakeInstances: fake, Plan: p.plan, Steps: progress.New(os.Stderr)}
 		if cmd.Flags().Changed("snapshot-rate") {
 			request.SnapshotRate = &rate
 		}

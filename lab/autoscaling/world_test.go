@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	cloudformationsdk "github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/smithy-go"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
@@ -39,15 +40,16 @@ import (
 
 // world is the lab's endpoint before a fleet of fake instances, with Auto Scaling at work.
 type world struct {
-	t        *testing.T
-	dir      state.Dir
-	fleet    *fleet.Fleet
-	groups   *autoscaling.Groups
-	signals  *cloudformation.Signals
-	launcher *launcher
-	client   *sdk.Client
-	ahead    atomic.Int64 // of the real time, as the groups have it
-	stop     func()
+	t         *testing.T
+	dir       state.Dir
+	fleet     *fleet.Fleet
+	groups    *autoscaling.Groups
+	stacks    *cloudformation.Stacks
+	launcher  *launcher
+	client    *sdk.Client
+	formation *cloudformationsdk.Client
+	ahead     atomic.Int64 // of the real time, as the groups have it
+	stop      func()
 }
 
 // ground is where the fleet stands: nothing is there to plug in, and every image has a disk.
@@ -132,7 +134,7 @@ const signalling = userData + `        OVENBIRD_SIGNAL_STACK: stack
 
 func newWorld(t *testing.T, chances *fakeinstance.Chances) *world {
 	t.Helper()
-	w := &world{t: t, dir: state.Dir(t.TempDir()), signals: &cloudformation.Signals{}}
+	w := &world{t: t, dir: state.Dir(t.TempDir())}
 	if err := w.dir.Make(); err != nil {
 		t.Fatal(err)
 	}
@@ -159,15 +161,21 @@ func (w *world) open(chances *fakeinstance.Chances, versions []string) {
 	must(t, err)
 	parameters := &ssm.Store{Path: filepath.Join(string(w.dir), "parameters.json"), Catalog: images, Now: time.Now}
 	must(t, parameters.Open())
+	w.stacks = &cloudformation.Stacks{Path: w.dir.Stacks(), Plan: plan, Now: time.Now, Logger: logger}
+	must(t, w.stacks.Open())
 	roles := identity.Roles{Secret: make([]byte, 32), Now: time.Now}
 	admin := identity.Credential{AccessKeyID: "AKIATEST", SecretAccessKey: "secret", ARN: plan.IAM("user/admin")}
 	server := httptest.NewTLSServer(endpoint.New(endpoint.Options{
-		Plan: plan, Fleet: instances, Catalog: images, Store: parameters, Groups: w.groups, Signals: w.signals, Profiles: []string{"ovenbird-node"},
+		Plan: plan, Fleet: instances, Catalog: images, Store: parameters, Groups: w.groups, Stacks: w.stacks, Profiles: []string{"ovenbird-node"},
 		Keys: identity.Keys{Lasting: []identity.Credential{admin}, Roles: roles, Sessions: instances.Sessions}, Now: time.Now, Logger: logger,
 	}))
 	machines.Open(fakeinstance.Surroundings{
 		Instances: instances, Endpoint: server.URL, Client: server.Client(), Region: plan.Region, Now: time.Now, Logger: logger,
 		Metadata: imds.Service{Plan: plan, Instances: instances, Roles: roles, Secret: make([]byte, 32), Now: time.Now, Logger: logger},
+	})
+	w.formation = cloudformationsdk.New(cloudformationsdk.Options{
+		Region: plan.Region, BaseEndpoint: aws.String(server.URL), HTTPClient: server.Client(), Retryer: aws.NopRetryer{},
+		Credentials: credentials.NewStaticCredentialsProvider(admin.AccessKeyID, admin.SecretAccessKey, ""),
 	})
 	w.client = sdk.New(sdk.Options{
 		Region: plan.Region, BaseEndpoint: aws.String(server.URL), HTTPClient: server.Client(), Retryer: aws.NopRetryer{},
@@ -177,6 +185,7 @@ func (w *world) open(chances *fakeinstance.Chances, versions []string) {
 	var running sync.WaitGroup
 	running.Go(func() { instances.Run(ctx) })
 	running.Go(func() { w.groups.Run(ctx) })
+	running.Go(func() { w.stacks.Run(ctx) })
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/dnsmasq"
+	"github.com/ovenbird-dev/ovenbird/lab/fakeinstance"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/network"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
@@ -55,7 +56,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer images.Close()
-	names, instances, err := o.parts(images)
+	names, instances, fake, err := o.parts(images)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	if err := o.serve(ctx, group, instances, images); err != nil {
+	if err := o.serve(ctx, group, instances, images, fake); err != nil {
 		return err
 	}
 	if err := instances.Announce(); err != nil {
@@ -83,29 +84,38 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// parts makes the instances and what they live on.
-func (o Options) parts(images *catalog.Catalog) (*dnsmasq.Server, *fleet.Fleet, error) {
+// parts makes the instances and what they live on. Fake machines are to be told what
+// surrounds them; nil: they are virtual ones.
+func (o Options) parts(images *catalog.Catalog) (*dnsmasq.Server, *fleet.Fleet, *fakeinstance.Machines, error) {
 	lab, err := o.Dir.Load()
 	if err != nil {
-		return nil, nil, err
-	}
-	programs, err := vm.FindPrograms()
-	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	resolver, err := dnsmasq.Find()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	names := &dnsmasq.Server{
 		Program: resolver, Plan: o.Plan, Dir: o.Dir.Names(), Log: o.Dir.Log("dnsmasq"), Logger: o.Logger.Named("dnsmasq"),
 	}
-	instances, err := fleet.Open(fleet.Options{
+	options := fleet.Options{
 		Plan: o.Plan, Dir: o.Dir, Now: time.Now, Logger: o.Logger.Named("fleet"),
-		Machines: machines{vm.Hypervisor{Programs: programs, Accelerator: lab.Accelerator.Name, SnapshotRate: lab.SnapshotRate}},
-		Disks:    images, Network: wires{names}, ShutdownLimit: shutdownLimit, Retention: retention,
-	})
-	return names, instances, err
+		Disks: images, ShutdownLimit: shutdownLimit, Retention: retention,
+	}
+	var fake *fakeinstance.Machines
+	if lab.FakeInstances {
+		fake = fakeinstance.New(nil)
+		options.Machines, options.Network = fake, signs{names}
+	} else {
+		programs, err := vm.FindPrograms()
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		options.Machines = machines{vm.Hypervisor{Programs: programs, Accelerator: lab.Accelerator.Name, SnapshotRate: lab.SnapshotRate}}
+		options.Network = wires{names}
+	}
+	instances, err := fleet.Open(options)
+	return names, instances, fake, err
 }
 
 // machines makes vm.Hypervisor's machines the fleet's.
@@ -141,6 +151,13 @@ type wires struct{ names *dnsmasq.Server }
 func (wires) Plug(p network.Port) error             { return network.Plug(p) }
 func (wires) Unplug(p network.Port) error           { return network.Unplug(p) }
 func (w wires) Announce(hosts []dnsmasq.Host) error { return w.names.Apply(hosts) }
+
+// signs is the network of fake machines: they have names, and nothing to plug in.
+type signs struct{ names *dnsmasq.Server }
+
+func (signs) Plug(network.Port) error               { return nil }
+func (signs) Unplug(network.Port) error             { return nil }
+func (s signs) Announce(hosts []dnsmasq.Host) error { return s.names.Apply(hosts) }
 
 // The delays are shorter than AWS's, and long enough that a client which does not wait
 // notices.

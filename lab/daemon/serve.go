@@ -8,17 +8,20 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ovenbird-dev/ovenbird/agent/awscall"
 	"github.com/ovenbird-dev/ovenbird/lab/autoscaling"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
 	"github.com/ovenbird-dev/ovenbird/lab/control"
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
+	"github.com/ovenbird-dev/ovenbird/lab/fakeinstance"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
@@ -29,7 +32,7 @@ import (
 )
 
 // serve opens every port and starts to answer. What cannot be opened is an error here.
-func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fleet.Fleet, images *catalog.Catalog) error {
+func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fleet.Fleet, images *catalog.Catalog, fake *fakeinstance.Machines) error {
 	secret, err := identity.ReadSecret(o.Dir.Secret())
 	if err != nil {
 		return err
@@ -71,13 +74,35 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 	}
 	group.Go(func() error { groups.Run(ctx); return nil })
 	group.Go(func() error { stacks.Run(ctx); return nil })
-	o.answer(ctx, group, metadata, imds.Service{
+	told := imds.Service{
 		Plan: o.Plan, Instances: instances, Roles: roles, Secret: secret, Now: time.Now, Logger: o.Logger.Named("imds"),
-	})
+	}
+	if fake != nil {
+		if err := o.surround(fake, instances, told); err != nil {
+			return err
+		}
+	}
+	o.answer(ctx, group, metadata, told)
 	o.answer(ctx, group, aws, services)
 	o.answer(ctx, group, pulls, containers)
 	o.answer(ctx, group, commands, control.Handler(faults, instances, signals))
 	o.answer(ctx, group, o.Proxy, proxy.Proxy{Allowed: o.Plan.Inside, Resolver: o.Plan.Lookup(), Logger: o.Logger.Named("proxy")})
+	return nil
+}
+
+// drain is how long the agent of a fake instance takes to move the pods away.
+const drain = 100 * time.Millisecond
+
+// surround tells fake machines how their agents reach the metadata and AWS.
+func (o Options) surround(fake *fakeinstance.Machines, instances *fleet.Fleet, metadata http.Handler) error {
+	authority, err := os.ReadFile(o.Dir.CA())
+	if err != nil {
+		return fmt.Errorf("read the lab's authority: %w", err)
+	}
+	fake.Open(fakeinstance.Surroundings{
+		Instances: instances, Metadata: metadata, Endpoint: "https://" + o.Plan.Endpoint.String(), Client: awscall.NewClient(authority, nil, nil),
+		Region: o.Plan.Region, Drain: drain, Now: time.Now, Logger: o.Logger.Named("fakeinstance"),
+	})
 	return nil
 }
 

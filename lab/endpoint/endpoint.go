@@ -66,7 +66,7 @@ func New(o Options) wire.Endpoint {
 		e.Services = append(e.Services, autoscaling.Service{Plan: o.Plan, Groups: o.Groups})
 	}
 	if o.Stacks != nil {
-		o.Stacks.Types = append(o.Stacks.Types, resourceTypes(machines)...)
+		o.Stacks.Types = append(o.Stacks.Types, o.resourceTypes(machines)...)
 		o.Stacks.Parameter = func(name string) (string, bool) { return parameter(o.Plan.Region, name) }
 		e.Services = append(e.Services, cloudformation.Service{Stacks: o.Stacks, Signals: o.Signals})
 	}
@@ -74,6 +74,10 @@ func New(o Options) wire.Endpoint {
 }
 
 // resourceTypes are what stacks can be made of: the types that the services offer.
-func resourceTypes(machines ec2.Service) []resource.Type {
-	return slices.Concat(ec2.NetworkResourceTypes(machines))
+func (o Options) resourceTypes(machines ec2.Service) []resource.Type {
+	types := slices.Concat(ec2.NetworkResourceTypes(machines))
+	if o.Groups != nil {
+		types = append(types, autoscaling.Service{Plan: o.Plan, Groups: o.Groups}.ResourceTypes()...)
+	}
+	return types
 }

@@ -41,8 +41,10 @@ type Request struct {
 	// SnapshotRate is how fast volumes of instances started from now on fetch their
 	// snapshot's blocks, in MiB/s, 0 for at once; nil: as before.
 	SnapshotRate *int
-	Plan         vpc.Plan
-	Steps        progress.Steps
+	// FakeInstances makes a new lab one whose instances are played in memory.
+	FakeInstances bool
+	Plan          vpc.Plan
+	Steps         progress.Steps
 }
 
 // names are those that `ip netns` and a file system take, and that a shell does not split.
@@ -101,7 +103,7 @@ func (u *up) check() error {
 		return fmt.Errorf("the name %q is no good: want letters, digits, dots, dashes and underscores, at most 63, a letter or digit first", u.Name)
 	}
 	var err error
-	if u.programs, err = vm.FindPrograms(); err != nil {
+	if u.programs, err = vm.FindPrograms(); err != nil && !u.FakeInstances {
 		return err
 	}
 	if _, err := dnsmasq.Find(); err != nil {
@@ -129,6 +131,9 @@ func (u *up) open() (fresh bool, err error) {
 		if u.Name != "" && u.Name != u.lab.Name {
 			return false, fmt.Errorf("the lab in %s is named %q, not %q: give another one its own --state-dir", u.Dir, u.lab.Name, u.Name)
 		}
+		if u.FakeInstances && !u.lab.FakeInstances {
+			return false, fmt.Errorf("the instances of the lab in %s are virtual machines: give one with fake instances its own --state-dir", u.Dir)
+		}
 		return false, nil
 	case !errors.Is(err, state.ErrNoLab):
 		return false, err
@@ -151,7 +156,7 @@ func (u *up) open() (fresh bool, err error) {
 	if there {
 		return false, u.taken(name)
 	}
-	u.lab = state.Lab{Name: name, CreatedAt: time.Now().UTC()}
+	u.lab = state.Lab{Name: name, FakeInstances: u.FakeInstances, CreatedAt: time.Now().UTC()}
 	return true, u.Dir.Save(u.lab)
 }
 
@@ -232,6 +237,8 @@ func (u *up) accelerate(ctx context.Context) error {
 	chosen := u.Accelerator
 	var reason string
 	switch {
+	case u.lab.FakeInstances:
+		chosen, reason = "none", "instances are played in memory"
 	case chosen == vm.KVM || chosen == vm.TCG:
 		reason = "asked for with --accelerator"
 	case chosen == "" && u.lab.Accelerator.Name != "":

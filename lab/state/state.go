@@ -24,9 +24,11 @@ type Lab struct {
 	ProxyPort   int         `json:"proxyPort,omitempty"`
 	Accelerator Accelerator `json:"accelerator"`
 	// SnapshotRate is how fast volumes fetch from their snapshot, in MiB/s; 0: they need not.
-	SnapshotRate int       `json:"snapshotRate,omitempty"`
-	Images       []Image   `json:"images,omitempty"` // the newest last
-	CreatedAt    time.Time `json:"createdAt"`
+	SnapshotRate int     `json:"snapshotRate,omitempty"`
+	Images       []Image `json:"images,omitempty"` // the newest last
+	// FakeInstances are played in memory: nothing runs in them.
+	FakeInstances bool      `json:"fakeInstances,omitempty"`
+	CreatedAt     time.Time `json:"createdAt"`
 }
 
 // Accelerator is how this machine runs instances, and why so.
