@@ -161,8 +161,8 @@ func (g *group) terminate(m *member, now time.Time) {
 		return
 	}
 	switch {
-	case m.State == warmedStopped:
-		// It cannot end a hook, and holds nothing that would have to be drained.
+	case m.State == warmedStopped || m.State == pending || m.State == pendingWait:
+		// It does no work that would have to move, and may not be able to end a hook.
 		m.end("%s", m.Why)
 	case m.warm():
 		m.begin(g.Hooks, terminating, warmedTerminatingProceed, now)

@@ -57,6 +57,7 @@ type group struct {
 	Activities []*activity `json:"activities,omitempty"` // the newest last
 	Refreshes  []*refresh  `json:"refreshes,omitempty"`  // the newest last
 	Roll       *roll       `json:"roll,omitempty"`       // a rolling update that is under way, or has failed
+	Rolled     string      `json:"rolled,omitempty"`     // the token of the last one that has ended
 	Deleting   bool        `json:"deleting,omitempty"`
 	Token      string      `json:"token,omitempty"`    // of the stack's request that made it
 	Cause      string      `json:"cause,omitempty"`    // of the last change of its capacity

@@ -255,6 +255,9 @@ func (g *group) replace(r *refresh, now time.Time) {
 		case m.warm():
 			m.Why = "an instance was taken out of the warm pool in response to an instance refresh"
 			g.terminate(m, now)
+		case m.State != inService:
+			m.Why = "an instance was taken out of service in response to an instance refresh"
+			g.terminate(m, now)
 		case room <= 0:
 		case surplus > 0:
 			m.Leaving = "an instance refresh"

@@ -142,8 +142,8 @@ func (u update) run(ctx context.Context) error {
 
 // begin makes the group what it is to be, and finds which instances are not.
 func (u update) begin(found *group) error {
-	if found.Roll != nil && found.Roll.Token == u.request.Token {
-		return nil // this run was killed
+	if found.Rolled == u.request.Token || found.Roll != nil && found.Roll.Token == u.request.Token {
+		return nil // this run was killed, or what was to note its end
 	}
 	next, err := u.wanted(found)
 	if err != nil {
@@ -241,6 +241,7 @@ func (u update) next(found *group) (over bool) {
 	if len(old) == 0 {
 		found.Desired = r.Desired
 		found.Min = r.Min
+		found.Rolled = r.Token
 		found.finishRoll()
 		return true
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -34,7 +35,7 @@ type agent struct {
 	fate     Fate
 	metadata *imds.Client
 	signals  *lifecycle.Signals
-	told     string // the target state that the last drain was for
+	told     string // the target state that was seen to last
 }
 
 // live is the agent's life in the machine, until that is off.
@@ -114,12 +115,15 @@ func (a *agent) start(ctx context.Context, root rootfs.Root) error {
 		return err // without user-data there is nobody to tell
 	case mistake != nil || a.fate == Fails:
 		return a.signals.Failed(ctx)
-	case lifecycle.IsWarm(target):
-		return a.signals.Warm(ctx)
 	case target == "Terminated":
 		return nil // too late
+	case lifecycle.IsWarm(target):
+		err = a.signals.Warm(ctx)
+	default:
+		err = a.signals.Ready(ctx)
 	}
-	return a.signals.Ready(ctx)
+	a.told = target
+	return err
 }
 
 // watch looks once at what is about to happen to the instance.
@@ -135,6 +139,10 @@ func (a *agent) watch(ctx context.Context) error {
 	switch {
 	case target == "Terminated" || lifecycle.IsWarm(target) && before == "InService":
 		if err := a.drain(ctx); err != nil {
+			return err
+		}
+		// An instance that returns to the pool leaves it through the launch hook again.
+		if err := os.RemoveAll(string(a.signals.Root)); err != nil {
 			return err
 		}
 	case lifecycle.IsWarm(before) && target == "InService":
