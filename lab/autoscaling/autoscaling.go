@@ -87,10 +87,10 @@ func find(name string) operation {
 	case "ResumeProcesses":
 		return operation{do: Service.resume}
 	}
-	return findMore(name)
+	return findRest(name)
 }
 
-func findMore(name string) operation {
+func findRest(name string) operation {
 	switch name {
 	case "CreateOrUpdateTags":
 		return operation{do: Service.putTags}

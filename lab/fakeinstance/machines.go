@@ -130,7 +130,7 @@ type machine struct {
 	dir  string
 	spec spec
 
-	ctx          context.Context //nolint:containedctx // the machine's own life
+	ctx          context.Context // the machine's own life
 	cancel       context.CancelFunc
 	halted, gone chan struct{}
 	run, halt    sync.Once

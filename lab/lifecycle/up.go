@@ -103,7 +103,7 @@ func (u *up) check() error {
 		return fmt.Errorf("the name %q is no good: want letters, digits, dots, dashes and underscores, at most 63, a letter or digit first", u.Name)
 	}
 	var err error
-	if u.programs, err = vm.FindPrograms(); err != nil && !u.FakeInstances {
+	if u.programs, err = vm.FindPrograms(); err != nil && !u.fake() {
 		return err
 	}
 	if _, err := dnsmasq.Find(); err != nil {
@@ -120,6 +120,12 @@ func (u *up) check() error {
 		u.image = &image
 	}
 	return nil
+}
+
+// fake tells whether the lab's instances are, or will be, played in memory.
+func (u *up) fake() bool {
+	lab, err := u.Dir.Load()
+	return u.FakeInstances || err == nil && lab.FakeInstances
 }
 
 // open reads the lab, or records that there is to be one. The record comes before what it
