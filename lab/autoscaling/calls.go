@@ -35,7 +35,8 @@ func (g *group) set(of *Groups, next settings) {
 			of.shrink(g, g.Desired-next.Desired)
 		}
 	}
-	g.settings, g.Failures, g.RetryAt = next, 0, g.Created
+	g.settings = next
+	g.forgive()
 }
 
 func (s Service) deleteGroup(p *query.Params) (any, error) {

@@ -90,7 +90,8 @@ func (g *group) record(m *member, now time.Time) {
 		m.Arrival = ""
 	case m.State == inService || m.State == warmedStopped || m.State == warmedRunning:
 		arrival.ends(now, successful, "")
-		m.Arrival, g.Failures, g.RetryAt = "", 0, time.Time{}
+		m.Arrival = ""
+		g.forgive()
 	case len(m.Actions) > 0:
 		arrival.Status = midAction
 	}
@@ -119,6 +120,9 @@ func (g *group) failed(now time.Time) {
 	g.Failures++
 	g.RetryAt = now.Add(min(firstRetry<<min(g.Failures-1, 20), lastRetry)).UTC()
 }
+
+// forgive forgets the launches that have failed.
+func (g *group) forgive() { g.Failures, g.RetryAt = 0, time.Time{} }
 
 // drive takes one group a step towards what is recorded of it.
 func (g *Groups) drive(group *group, now time.Time, soonest func(time.Time)) {

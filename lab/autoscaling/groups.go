@@ -266,6 +266,14 @@ func (g *Groups) create(made *group) error {
 	})
 }
 
+// made tells whether the group was made by the request with the token.
+func (g *Groups) made(name, token string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	found, err := g.find(name)
+	return err == nil && found.Token == token
+}
+
 // remove deletes a group; with force its instances are terminated at once, and the group is
 // listed until they are gone.
 func (g *Groups) remove(name string, force bool) error {

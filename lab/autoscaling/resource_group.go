@@ -60,7 +60,7 @@ func (h groupHandler) values(name string, r resource.Request) url.Values {
 }
 
 // Create implements resource.Handler.
-func (h groupHandler) Create(ctx context.Context, r resource.Request) (string, error) {
+func (h groupHandler) Create(_ context.Context, r resource.Request) (string, error) {
 	if _, err := readPolicy(r); err != nil {
 		return "", err
 	}
@@ -74,13 +74,7 @@ func (h groupHandler) Create(ctx context.Context, r resource.Request) (string, e
 		return "", err
 	}
 	made.Token = r.Token
-	err := h.Groups.create(made)
-	if err != nil && h.Groups.await(ctx, name, func(found *group) (bool, error) {
-		if found.Token != r.Token {
-			return false, err
-		}
-		return true, nil
-	}) != nil {
+	if err := h.Groups.create(made); err != nil && !h.Groups.made(name, r.Token) {
 		return "", err
 	}
 	return name, nil
