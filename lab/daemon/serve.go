@@ -20,6 +20,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
 	"github.com/ovenbird-dev/ovenbird/lab/control"
+	"github.com/ovenbird-dev/ovenbird/lab/ec2"
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
 	"github.com/ovenbird-dev/ovenbird/lab/fakeinstance"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
@@ -114,6 +115,10 @@ func (o Options) services(instances *fleet.Fleet, images *catalog.Catalog, roles
 	}
 	parameters := &ssm.Store{Path: o.Dir.Parameters(), Catalog: images, Now: time.Now}
 	if err := parameters.Open(); err != nil {
+		return nil, err
+	}
+	on.Inventory = &ec2.Inventory{Path: o.Dir.Inventory()}
+	if err := on.Inventory.Open(); err != nil {
 		return nil, err
 	}
 	on.Plan, on.Fleet, on.Catalog, on.Store, on.Profiles = o.Plan, instances, images, parameters, []string{NodeProfile}

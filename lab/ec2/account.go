@@ -130,8 +130,30 @@ func (s Service) describeTags(p *params) (any, error) {
 	}
 	for _, instance := range s.Fleet.Instances() {
 		collect(instance.ID, "instance", instance.Tags)
+		if instance.HasAddress() {
+			collect(instance.VolumeID, "volume", instance.VolumeTags)
+			collect(instance.InterfaceID, "network-interface", instance.InterfaceTags)
+		}
 	}
-	all, err := choose(all, filters, attributes[tagItem]{
+	err := s.change(func(c *contents) error {
+		for _, t := range c.Templates {
+			collect(t.ID, "launch-template", t.Tags)
+		}
+		for _, g := range c.Groups {
+			collect(g.ID, "security-group", g.Tags)
+		}
+		for _, v := range c.Volumes {
+			collect(v.ID, "volume", v.Tags)
+		}
+		for _, a := range c.Addresses {
+			collect(a.ID, "elastic-ip", a.Tags)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	all, err = choose(all, filters, attributes[tagItem]{
 		"key":           one(func(v tagItem) string { return v.Key }),
 		"value":         one(func(v tagItem) string { return v.Value }),
 		"resource-id":   one(func(v tagItem) string { return v.Resource }),

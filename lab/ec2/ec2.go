@@ -24,15 +24,21 @@ type Fleet interface {
 	Stop(ids []string, skipShutdown bool) ([]fleet.Change, error)
 	Start(ids []string) ([]fleet.Change, error)
 	Reboot(ids []string) error
+	Tag(id string, set map[string]string, remove map[string]*string) error
+	Attach(id string, v fleet.Volume) (fleet.Instance, error)
+	Detach(id, volume string) error
+	RemoveVolume(id string) error
 	Instances() []fleet.Instance
 }
 
 // Service is EC2. It implements wire.Service.
 type Service struct {
-	Plan     vpc.Plan
-	Fleet    Fleet // of the plan's region
-	Catalog  *catalog.Catalog
-	Profiles []string // the instance profiles that exist; each has a role of its own name
+	Plan    vpc.Plan
+	Fleet   Fleet // of the plan's region
+	Catalog *catalog.Catalog
+	// Inventory is what else there is.
+	Inventory *Inventory
+	Profiles  []string // the instance profiles that exist; each has a role of its own name
 	// Parameter finds a parameter of SSM that RunInstances is to take the image from; nil:
 	// there are none.
 	Parameter func(region, name string) (value string, ok bool)
@@ -73,8 +79,10 @@ func find(name string) (action, bool) {
 	case "DescribeVpcs":
 		return action{Service.describeVPCs, true}, true
 	}
-	if do := publishing(name); do != nil {
-		return action{do: do}, true
+	for _, group := range []func(string) func(Service, *params) (any, error){publishing, templating, grouping, storing} {
+		if do := group(name); do != nil {
+			return action{do: do}, true
+		}
 	}
 	if do := networking(name); do != nil {
 		return action{do: do}, true
@@ -131,6 +139,77 @@ func publishing(name string) func(Service, *params) (any, error) {
 	return nil
 }
 
+// templating are the actions on launch templates.
+func templating(name string) func(Service, *params) (any, error) {
+	switch name {
+	case "CreateLaunchTemplate":
+		return Service.createLaunchTemplate
+	case "CreateLaunchTemplateVersion":
+		return Service.createLaunchTemplateVersion
+	case "DescribeLaunchTemplates":
+		return Service.describeLaunchTemplates
+	case "DescribeLaunchTemplateVersions":
+		return Service.describeLaunchTemplateVersions
+	case "ModifyLaunchTemplate":
+		return Service.modifyLaunchTemplate
+	case "DeleteLaunchTemplate":
+		return Service.deleteLaunchTemplate
+	case "DeleteLaunchTemplateVersions":
+		return Service.deleteLaunchTemplateVersions
+	}
+	return nil
+}
+
+// grouping are the actions on security groups.
+func grouping(name string) func(Service, *params) (any, error) {
+	switch name {
+	case "CreateSecurityGroup":
+		return Service.createSecurityGroup
+	case "DescribeSecurityGroups":
+		return Service.describeSecurityGroups
+	case "DeleteSecurityGroup":
+		return Service.deleteSecurityGroup
+	case "AuthorizeSecurityGroupIngress":
+		return Service.authorizeIngress
+	case "AuthorizeSecurityGroupEgress":
+		return Service.authorizeEgress
+	case "RevokeSecurityGroupIngress":
+		return Service.revokeIngress
+	case "RevokeSecurityGroupEgress":
+		return Service.revokeEgress
+	case "DescribeSecurityGroupRules":
+		return Service.describeSecurityGroupRules
+	}
+	return nil
+}
+
+// storing are the actions on volumes and on Elastic IP addresses.
+func storing(name string) func(Service, *params) (any, error) {
+	switch name {
+	case "CreateVolume":
+		return Service.createVolume
+	case "DescribeVolumes":
+		return Service.describeVolumes
+	case "AttachVolume":
+		return Service.attachVolume
+	case "DetachVolume":
+		return Service.detachVolume
+	case "DeleteVolume":
+		return Service.deleteVolume
+	case "AllocateAddress":
+		return Service.allocateAddress
+	case "AssociateAddress":
+		return Service.associateAddress
+	case "DisassociateAddress":
+		return Service.disassociateAddress
+	case "ReleaseAddress":
+		return Service.releaseAddress
+	case "DescribeAddresses":
+		return Service.describeAddresses
+	}
+	return nil
+}
+
 // nowhere is the fleet of a region without a VPC.
 type nowhere struct{}
 
@@ -146,6 +225,14 @@ func (nowhere) Start(ids []string) ([]fleet.Change, error) {
 	return nil, &fleet.NotFoundError{IDs: ids}
 }
 func (nowhere) Reboot(ids []string) error { return &fleet.NotFoundError{IDs: ids} }
+func (nowhere) Attach(id string, _ fleet.Volume) (fleet.Instance, error) {
+	return fleet.Instance{}, &fleet.NotFoundError{IDs: []string{id}}
+}
+func (nowhere) Detach(id, _ string) error { return &fleet.NotFoundError{IDs: []string{id}} }
+func (nowhere) RemoveVolume(string) error { return nil }
+func (nowhere) Tag(id string, _ map[string]string, _ map[string]*string) error {
+	return &fleet.NotFoundError{IDs: []string{id}}
+}
 
 // in is the service in one of the account's regions.
 func (s Service) in(region string) Service {

@@ -49,6 +49,8 @@ type lab struct {
 	fleet   *fleet.Fleet
 	catalog *catalog.Catalog
 	plan    vpc.Plan
+	service Service
+	dir     state.Dir
 }
 
 func newLab(t *testing.T, instances ...fleet.Instance) lab {
@@ -75,11 +77,16 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
+	inventory := &Inventory{Path: dir.Inventory()}
+	if err := inventory.Open(); err != nil {
+		t.Fatal(err)
+	}
+	service := Service{
+		Plan: plan, Fleet: f, Catalog: c, Inventory: inventory, Profiles: []string{"ovenbird-node"},
+		Parameter: func(_, name string) (string, bool) { return ami, name == "/golden" },
+	}
 	server := httptest.NewTLSServer(wire.Endpoint{
-		Services: []wire.Service{Service{
-			Plan: plan, Fleet: f, Catalog: c, Profiles: []string{"ovenbird-node"},
-			Parameter: func(_, name string) (string, bool) { return ami, name == "/golden" },
-		}},
+		Services: []wire.Service{service},
 		Keys: keys{
 			"AKIA": {AccessKeyID: "AKIA", SecretAccessKey: "secret", ARN: "arn:aws:iam::111122223333:user/admin"},
 			"ASIA": {AccessKeyID: "ASIA", SecretAccessKey: "secret", SessionToken: "t", ARN: "arn:aws:sts::111122223333:assumed-role/ovenbird-node/i-1"},
@@ -87,7 +94,7 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 		Regions: vpc.Default().Regions(), Now: time.Now, Logger: zaptest.NewLogger(t),
 	})
 	t.Cleanup(server.Close)
-	return lab{server, f, c, plan}
+	return lab{server, f, c, plan, service, dir}
 }
 
 func (l lab) as(key, secret, token string) *ec2.Client {
@@ -420,6 +427,6 @@ func TestCallersMayDoWhatTheirPrincipalMay(t *testing.T) {
 	refused(t, err, "AuthFailure", "")
 	_, err = l.as("NOBODY", "secret", "").DescribeInstances(t.Context(), nil)
 	refused(t, err, "AuthFailure", "")
-	_, err = l.admin().DescribeVolumes(t.Context(), nil)
-	refused(t, err, "InvalidAction", "DescribeVolumes")
+	_, err = l.admin().DescribeKeyPairs(t.Context(), nil)
+	refused(t, err, "InvalidAction", "DescribeKeyPairs")
 }

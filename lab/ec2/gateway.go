@@ -50,7 +50,7 @@ type internetGatewayItem struct {
 }
 
 func (s Service) internetGatewayItem(g vpc.InternetGateway) internetGatewayItem {
-	item := internetGatewayItem{ID: g.ID, Owner: s.Plan.Account, Tags: wireTags(g.Tags)}
+	item := internetGatewayItem{ID: g.ID, Owner: s.Plan.Account, Tags: tagItems(g.Tags)}
 	if g.VPCID != "" {
 		item.Attachments = []gatewayAttachment{{VPCID: g.VPCID, State: "available"}}
 	}
@@ -199,7 +199,7 @@ type egressGatewayItem struct {
 }
 
 func egressItem(g vpc.EgressGateway) egressGatewayItem {
-	return egressGatewayItem{ID: g.ID, Attachments: []gatewayAttachment{{VPCID: g.VPCID, State: "attached"}}, Tags: wireTags(g.Tags)}
+	return egressGatewayItem{ID: g.ID, Attachments: []gatewayAttachment{{VPCID: g.VPCID, State: "attached"}}, Tags: tagItems(g.Tags)}
 }
 
 func noEgressGateway(id string) *wire.Error {

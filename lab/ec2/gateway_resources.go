@@ -27,7 +27,7 @@ func retagged(s Service, tags func(*vpc.Record, string) *map[string]string) func
 			if of == nil {
 				return resource.ErrNotFound
 			}
-			*of = tagsOf(r, own)
+			*of = resourceTags(r, own)
 			return nil
 		})
 	}
@@ -44,7 +44,7 @@ func internetGatewayType(s Service) resource.Type {
 				if err := resource.Decode(r.Properties, &p); err != nil {
 					return "", err
 				}
-				g, err := s.addInternetGateway(tagsOf(r, p.Tags), r.Token)
+				g, err := s.addInternetGateway(resourceTags(r, p.Tags), r.Token)
 				return g.ID, err
 			},
 			update:    retagged(s, (*vpc.Record).Tags),
@@ -122,7 +122,7 @@ func egressGatewayType(s Service) resource.Type {
 				if err := resource.Decode(r.Properties, &p); err != nil {
 					return "", err
 				}
-				g, err := s.addEgressGateway(p.VPCID, tagsOf(r, p.Tags), r.Token)
+				g, err := s.addEgressGateway(p.VPCID, resourceTags(r, p.Tags), r.Token)
 				return g.ID, err
 			},
 			update:    retagged(s, (*vpc.Record).Tags),
@@ -152,7 +152,7 @@ func natGatewayType(s Service) resource.Type {
 				if p.Kind != "" && p.Kind != "public" && p.Kind != "private" {
 					return "", invalid("InvalidParameterValue", "Invalid value '%s' for ConnectivityType. Expected one of: public, private.", p.Kind)
 				}
-				order := natOrder{subnetID: p.SubnetID, allocation: p.Allocation, private: p.Kind == "private", tags: tagsOf(r, p.Tags), token: r.Token}
+				order := natOrder{subnetID: p.SubnetID, allocation: p.Allocation, private: p.Kind == "private", tags: resourceTags(r, p.Tags), token: r.Token}
 				g, err := s.addNATGateway(order)
 				if err != nil {
 					return "", err
@@ -183,7 +183,7 @@ func (s Service) awaitNAT(ctx context.Context, id, state string) error {
 		switch {
 		case g == nil:
 			return noNATGateway(id)
-		case natState(*g, s.clock()) == state:
+		case natState(*g, s.now()) == state:
 			return nil
 		case state == "available" && !g.Deleted.IsZero():
 			return fmt.Errorf("%s was deleted meanwhile", id)

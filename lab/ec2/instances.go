@@ -85,6 +85,19 @@ func located(value func(fleet.Instance) string) func(fleet.Instance) []string {
 	}
 }
 
+// groupAttribute is one of the security groups that an instance is in.
+func groupAttribute(value func(fleet.Group) string) func(fleet.Instance) []string {
+	return func(i fleet.Instance) []string {
+		var values []string
+		for _, g := range i.Groups {
+			if i.HasAddress() {
+				values = append(values, value(g))
+			}
+		}
+		return values
+	}
+}
+
 func (s Service) instanceAttributes() attributes[fleet.Instance] {
 	return attributes[fleet.Instance]{
 		"instance-id":         one(func(i fleet.Instance) string { return i.ID }),
@@ -96,15 +109,18 @@ func (s Service) instanceAttributes() attributes[fleet.Instance] {
 			}
 			return []string{"spot"}
 		},
-		"instance-type":      one(func(i fleet.Instance) string { return i.Type }),
-		"image-id":           one(func(i fleet.Instance) string { return i.ImageID }),
-		"availability-zone":  one(func(i fleet.Instance) string { return i.Zone }),
-		"reservation-id":     one(func(i fleet.Instance) string { return i.ReservationID }),
-		"client-token":       one(func(i fleet.Instance) string { return i.ClientToken }),
-		"private-dns-name":   located(func(i fleet.Instance) string { return s.Plan.PrivateDNSName(i.Address) }),
-		"private-ip-address": located(func(i fleet.Instance) string { return i.Address.String() }),
-		"vpc-id":             located(func(i fleet.Instance) string { return s.Plan.VPCOf(i.SubnetID).ID }),
-		"subnet-id":          located(func(i fleet.Instance) string { return i.SubnetID }),
+		"instance-type":              one(func(i fleet.Instance) string { return i.Type }),
+		"image-id":                   one(func(i fleet.Instance) string { return i.ImageID }),
+		"availability-zone":          one(func(i fleet.Instance) string { return i.Zone }),
+		"reservation-id":             one(func(i fleet.Instance) string { return i.ReservationID }),
+		"client-token":               one(func(i fleet.Instance) string { return i.ClientToken }),
+		"private-dns-name":           located(func(i fleet.Instance) string { return s.Plan.PrivateDNSName(i.Address) }),
+		"private-ip-address":         located(func(i fleet.Instance) string { return i.Address.String() }),
+		"vpc-id":                     located(func(i fleet.Instance) string { return s.Plan.VPCOf(i.SubnetID).ID }),
+		"subnet-id":                  located(func(i fleet.Instance) string { return i.SubnetID }),
+		"instance.group-id":          groupAttribute(func(g fleet.Group) string { return g.ID }),
+		"network-interface.group-id": groupAttribute(func(g fleet.Group) string { return g.ID }),
+		"instance.group-name":        groupAttribute(func(g fleet.Group) string { return g.Name }),
 		"iam-instance-profile.arn": func(i fleet.Instance) []string {
 			if i.Profile == "" {
 				return nil

@@ -18,13 +18,6 @@ const (
 )
 
 // clock is the time, by the service's clock.
-func (s Service) clock() time.Time {
-	if s.Now != nil {
-		return s.Now().UTC()
-	}
-	return time.Now().UTC()
-}
-
 type natItem struct {
 	ID        string       `xml:"natGatewayId"`
 	SubnetID  string       `xml:"subnetId"`
@@ -60,8 +53,8 @@ func natState(g vpc.NATGateway, now time.Time) string {
 
 func (s Service) natItem(g vpc.NATGateway) natItem {
 	item := natItem{
-		ID: g.ID, SubnetID: g.SubnetID, VPCID: g.VPCID, State: natState(g, s.clock()), Kind: natKind(g),
-		Created: g.Created.Format(timeFormat), Tags: wireTags(g.Tags),
+		ID: g.ID, SubnetID: g.SubnetID, VPCID: g.VPCID, State: natState(g, s.now()), Kind: natKind(g),
+		Created: g.Created.Format(timeFormat), Tags: tagItems(g.Tags),
 		Addresses: []natAddress{{Allocation: g.Allocation, InterfaceID: g.InterfaceID, Address: g.Address.String(), Primary: true, Status: "succeeded"}},
 	}
 	if !g.Deleted.IsZero() {
@@ -133,9 +126,9 @@ func (s Service) addNATGateway(order natOrder) (made vpc.NATGateway, err error) 
 		}
 		made = vpc.NATGateway{
 			ID: vpc.NewID("nat"), VPCID: subnet.VPCID, SubnetID: subnet.ID, Private: order.private, Allocation: order.allocation,
-			Address: natAddressOf(*subnet), InterfaceID: vpc.NewID("eni"), Token: order.token, Tags: order.tags, Created: s.clock(),
+			Address: natAddressOf(*subnet), InterfaceID: vpc.NewID("eni"), Token: order.token, Tags: order.tags, Created: s.now(),
 		}
-		r.NATGateways = slices.DeleteFunc(r.NATGateways, func(g vpc.NATGateway) bool { return !g.Deleted.IsZero() && s.clock().Sub(g.Deleted) > natListed })
+		r.NATGateways = slices.DeleteFunc(r.NATGateways, func(g vpc.NATGateway) bool { return !g.Deleted.IsZero() && s.now().Sub(g.Deleted) > natListed })
 		r.NATGateways = append(r.NATGateways, made)
 		return nil
 	})
@@ -163,11 +156,11 @@ func (s Service) deleteNATGateway(p *params) (any, error) {
 func (s Service) dropNATGateway(id string) error {
 	return s.changeVPCs(func(r *vpc.Record) error {
 		g := r.NATGateway(id)
-		if g == nil || !g.Deleted.IsZero() && s.clock().Sub(g.Deleted) > natListed {
+		if g == nil || !g.Deleted.IsZero() && s.now().Sub(g.Deleted) > natListed {
 			return noNATGateway(id)
 		}
 		if g.Deleted.IsZero() {
-			g.Deleted = s.clock()
+			g.Deleted = s.now()
 		}
 		return nil
 	})
@@ -182,13 +175,13 @@ type natGatewaysResponse struct {
 
 func (s Service) describeNATGateways(p *params) (any, error) {
 	all := slices.DeleteFunc(slices.Clone(s.Plan.Now().NATGateways), func(g vpc.NATGateway) bool {
-		return !g.Deleted.IsZero() && s.clock().Sub(g.Deleted) > natListed
+		return !g.Deleted.IsZero() && s.now().Sub(g.Deleted) > natListed
 	})
 	page, next, err := listing[vpc.NATGateway]{
 		set: "natGatewayIdSet", id: func(g vpc.NATGateway) string { return g.ID }, missing: noNATGateway,
 		known: attributes[vpc.NATGateway]{
 			"nat-gateway-id": one(func(g vpc.NATGateway) string { return g.ID }),
-			"state":          one(func(g vpc.NATGateway) string { return natState(g, s.clock()) }),
+			"state":          one(func(g vpc.NATGateway) string { return natState(g, s.now()) }),
 			"subnet-id":      one(func(g vpc.NATGateway) string { return g.SubnetID }),
 			"vpc-id":         one(func(g vpc.NATGateway) string { return g.VPCID }),
 		},

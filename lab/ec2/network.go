@@ -2,7 +2,6 @@ package ec2
 
 import (
 	"encoding/xml"
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -77,15 +76,6 @@ func (l listing[T]) page(p *params, all []T, ids []string) (page []T, next strin
 	}
 	page, next = cut(slices.Clone(all), limit, after, l.id)
 	return page, next, nil
-}
-
-// wireTags are tags on the wire.
-func wireTags(tags map[string]string) []tag {
-	var items []tag
-	for _, key := range slices.Sorted(maps.Keys(tags)) {
-		items = append(items, tag{key, tags[key]})
-	}
-	return items
 }
 
 // answer is a response that holds one resource.

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
-	"strings"
 
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/resource"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
-	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
 
 // NetworkResourceTypes are the resource types of CloudFormation for VPCs and what is in them.
@@ -59,30 +56,6 @@ func (h networkHandler) Attribute(_ context.Context, id, name string) (any, erro
 	return h.attribute(id, name)
 }
 
-// gone makes EC2's refusals of an ID that does not exist resource.ErrNotFound.
-func gone(err error) error {
-	var refused *wire.Error
-	if errors.As(err, &refused) && (strings.HasSuffix(refused.Code, "NotFound") || refused.Code == "Gateway.NotAttached") {
-		return fmt.Errorf("%w: %s", resource.ErrNotFound, refused.Message)
-	}
-	return err
-}
-
-// resourceTag is a tag in a template.
-type resourceTag struct{ Key, Value string }
-
-// tagsOf are the tags of a resource: the stack's and its own.
-func tagsOf(r resource.Request, own []resourceTag) map[string]string {
-	tags := maps.Clone(r.Tags)
-	if tags == nil {
-		tags = map[string]string{}
-	}
-	for _, t := range own {
-		tags[t.Key] = t.Value
-	}
-	return tags
-}
-
 // found is an attribute of a resource that still exists.
 func found[T any](r *T, value func(*T) any) (any, error) {
 	if r == nil {
@@ -108,7 +81,7 @@ func vpcType(s Service) resource.Type {
 		return s.amendVPC(id, func(v *vpc.VPC) error {
 			v.DNSSupport = p.EnableDNSSupport == nil || *p.EnableDNSSupport
 			v.DNSHostnames = p.EnableDNSHostnames != nil && *p.EnableDNSHostnames
-			v.Tags = tagsOf(r, p.Tags)
+			v.Tags = resourceTags(r, p.Tags)
 			return nil
 		})
 	}
@@ -124,7 +97,7 @@ func vpcType(s Service) resource.Type {
 				if p.InstanceTenancy != "" && p.InstanceTenancy != "default" {
 					return "", invalid("UnsupportedOperation", "The lab has no instance tenancy %s.", p.InstanceTenancy)
 				}
-				v, err := s.addVPC(vpcOrder{block: p.CIDR, tags: tagsOf(r, p.Tags), token: r.Token})
+				v, err := s.addVPC(vpcOrder{block: p.CIDR, tags: resourceTags(r, p.Tags), token: r.Token})
 				if err != nil {
 					return "", err
 				}
@@ -221,7 +194,7 @@ func subnetType(s Service) resource.Type {
 				}
 				subnet, err := s.addSubnet(subnetOrder{
 					vpcID: p.VPCID, block: p.CIDR, ipv6: p.IPv6, zone: p.Zone, zoneID: p.ZoneID,
-					publicIP: p.PublicIP, autoIPv6: p.AutoIPv6, tags: tagsOf(r, p.Tags), token: r.Token,
+					publicIP: p.PublicIP, autoIPv6: p.AutoIPv6, tags: resourceTags(r, p.Tags), token: r.Token,
 				})
 				return subnet.ID, err
 			},
@@ -230,7 +203,7 @@ func subnetType(s Service) resource.Type {
 				if err := resource.Decode(r.Properties, &p); err != nil {
 					return err
 				}
-				return s.changeVPCs(func(all *vpc.Record) error { return p.apply(all, id, tagsOf(r, p.Tags)) })
+				return s.changeVPCs(func(all *vpc.Record) error { return p.apply(all, id, resourceTags(r, p.Tags)) })
 			},
 			remove:    func(_ context.Context, id string) error { return s.dropSubnet(id) },
 			attribute: func(id, name string) (any, error) { return subnetAttributeOf(s.Plan.Now().Subnet(id), name) },

@@ -51,7 +51,8 @@ func TestTheNetworkOfATemplateIsMadeChangedAndRemoved(t *testing.T) {
 	l := newLab(t)
 	// Each look at the clock finds a second gone: nothing has to wait for a NAT gateway.
 	now := time.Unix(1700000000, 0)
-	service := Service{Plan: l.plan, Fleet: l.fleet, Now: func() time.Time { now = now.Add(time.Second); return now }}
+	service := l.service
+	service.Now = func() time.Time { now = now.Add(time.Second); return now }
 	s := newStack(t, service)
 
 	network := s.create("AWS::EC2::VPC", "1", map[string]any{

@@ -18,14 +18,16 @@ func invalid(code, format string, args ...any) *wire.Error {
 // params are a request's parameters. Each reader marks what it read, so that a parameter
 // that nothing reads can be refused: what a caller asks for is never dropped in silence.
 type params struct {
-	id     string // of the request, for the response
-	values url.Values
-	read   map[string]bool
-	err    error // the first of the readers'
+	id       string // of the request, for the response
+	caller   string // ARN
+	internal bool   // the lab's own call, which may give tags and names that are AWS's
+	values   url.Values
+	read     map[string]bool
+	err      error // the first of the readers'
 }
 
 func newParams(call wire.Call) *params {
-	p := &params{id: call.ID, values: call.Params, read: map[string]bool{"Action": true, "Version": true, "DryRun": true}}
+	p := &params{id: call.ID, caller: call.Caller.ARN, values: call.Params, read: map[string]bool{"Action": true, "Version": true, "DryRun": true}}
 	for name := range call.Params {
 		if strings.HasPrefix(name, "X-Amz-") { // a presigned request's own
 			p.read[name] = true
@@ -55,6 +57,17 @@ func (p *params) done() error {
 		return invalid("UnknownParameter", "The parameter %s is not recognized", slices.Min(unknown))
 	}
 	return nil
+}
+
+// under are the parameters whose names begin with the prefix.
+func (p *params) under(prefix string) []string {
+	var names []string
+	for name := range p.values {
+		if strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func (p *params) has(name string) bool { return p.values.Has(name) }

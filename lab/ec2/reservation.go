@@ -84,6 +84,19 @@ type privateAddressItem struct {
 	Primary bool   `xml:"primary"`
 }
 
+type groupIdentifier struct {
+	ID   string `xml:"groupId"`
+	Name string `xml:"groupName"`
+}
+
+func groupIdentifiers(groups []fleet.Group) []groupIdentifier {
+	var all []groupIdentifier
+	for _, g := range groups {
+		all = append(all, groupIdentifier(g))
+	}
+	return all
+}
+
 type networkInterface struct {
 	ID              string               `xml:"networkInterfaceId"`
 	SubnetID        string               `xml:"subnetId"`
@@ -94,6 +107,7 @@ type networkInterface struct {
 	Address         string               `xml:"privateIpAddress"`
 	DNSName         string               `xml:"privateDnsName"`
 	SourceDestCheck bool                 `xml:"sourceDestCheck"`
+	Groups          []groupIdentifier    `xml:"groupSet>item"`
 	Attachment      attachment           `xml:"attachment"`
 	Addresses       []privateAddressItem `xml:"privateIpAddressesSet>item"`
 	Type            string               `xml:"interfaceType"`
@@ -115,6 +129,7 @@ type instance struct {
 	VPCID              string             `xml:"vpcId,omitempty"`
 	Address            string             `xml:"privateIpAddress,omitempty"`
 	SourceDestCheck    bool               `xml:"sourceDestCheck,omitempty"`
+	Groups             []groupIdentifier  `xml:"groupSet>item"`
 	StateReason        *reason            `xml:"stateReason"`
 	Architecture       string             `xml:"architecture"`
 	RootDeviceType     string             `xml:"rootDeviceType"`
@@ -177,9 +192,12 @@ func (s Service) instance(i fleet.Instance) instance {
 		ID: i.ID, ImageID: i.ImageID, State: stateOf(i.State), LaunchIndex: i.LaunchIndex, Type: i.Type,
 		LaunchTime: launched, Placement: placement{Zone: i.Zone, ZoneID: subnet.ZoneID, Tenancy: "default"},
 		Monitoring: "disabled", Architecture: "x86_64", RootDeviceType: "ebs", RootDeviceName: i.Device(),
-		VirtualizationType: "hvm", ClientToken: i.ClientToken, Hypervisor: "xen", ENASupport: true,
+		VirtualizationType: "hvm", ClientToken: i.ClientToken, Hypervisor: "xen", ENASupport: true, EBSOptimized: i.EBSOptimized,
 		CPU: cpuOptions{Cores: kind.VCPUs / 2, Threads: 2}, BootMode: "uefi", CurrentBootMode: "uefi",
 		Metadata: metadataOptions{State: "applied", Tokens: "required", HopLimit: 1, Endpoint: "enabled", IPv6: "disabled", Tags: "disabled"},
+	}
+	if i.Monitoring {
+		v.Monitoring = "enabled"
 	}
 	if i.MetadataTags {
 		v.Metadata.Tags = "enabled"
@@ -203,10 +221,11 @@ func (s Service) instance(i fleet.Instance) instance {
 	}
 	name := s.Plan.PrivateDNSName(i.Address)
 	v.PrivateDNSName, v.SubnetID, v.VPCID, v.Address, v.SourceDestCheck = name, i.SubnetID, s.Plan.VPCOf(i.SubnetID).ID, i.Address.String(), true
-	v.BlockDevices = []blockDevice{{Name: i.Device(), EBS: ebs{VolumeID: i.VolumeID, Status: "attached", AttachTime: launched, DeleteOnTermination: true}}}
+	v.Groups = groupIdentifiers(i.Groups)
+	v.BlockDevices = blockDevices(i, launched)
 	v.Interfaces = []networkInterface{{
 		ID: i.InterfaceID, SubnetID: i.SubnetID, VPCID: v.VPCID, Owner: s.Plan.Account, Status: "in-use",
-		MAC: i.MAC, Address: v.Address, DNSName: name, SourceDestCheck: true, Type: "interface",
+		MAC: i.MAC, Address: v.Address, DNSName: name, SourceDestCheck: true, Type: "interface", Groups: v.Groups,
 		Attachment: attachment{ID: i.AttachmentID, Status: "attached", AttachTime: launched, DeleteOnTermination: true},
 		Addresses:  []privateAddressItem{{Address: v.Address, DNSName: name, Primary: true}},
 	}}

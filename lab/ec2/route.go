@@ -76,7 +76,7 @@ type associationItem struct {
 }
 
 func (s Service) routeTableItem(r *vpc.Record, t vpc.RouteTable) routeTableItem {
-	item := routeTableItem{ID: t.ID, VPCID: t.VPCID, Owner: s.Plan.Account, Tags: wireTags(t.Tags)}
+	item := routeTableItem{ID: t.ID, VPCID: t.VPCID, Owner: s.Plan.Account, Tags: tagItems(t.Tags)}
 	if v := r.VPC(t.VPCID); v != nil {
 		item.Routes = append(item.Routes, routeItem{CIDR: v.CIDR.String(), Gateway: "local", State: "active", Origin: "CreateRouteTable"})
 		for _, b := range v.IPv6 {

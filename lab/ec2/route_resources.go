@@ -25,7 +25,7 @@ func routeTableType(s Service) resource.Type {
 				if err := resource.Decode(r.Properties, &p); err != nil {
 					return "", err
 				}
-				t, err := s.addRouteTable(p.VPCID, tagsOf(r, p.Tags), r.Token)
+				t, err := s.addRouteTable(p.VPCID, resourceTags(r, p.Tags), r.Token)
 				return t.ID, err
 			},
 			update:    retagged(s, (*vpc.Record).Tags),
@@ -153,7 +153,7 @@ type endpointProperties struct {
 func (p endpointProperties) order(r resource.Request) (endpointOrder, error) {
 	order := endpointOrder{
 		vpcID: p.VPCID, service: p.Service, kind: p.Kind, privateDNS: p.PrivateDNS,
-		subnetIDs: p.SubnetIDs, groupIDs: p.GroupIDs, routeTable: p.RouteTables, tags: tagsOf(r, p.Tags), token: r.Token,
+		subnetIDs: p.SubnetIDs, groupIDs: p.GroupIDs, routeTable: p.RouteTables, tags: resourceTags(r, p.Tags), token: r.Token,
 	}
 	switch policy := p.Policy.(type) {
 	case nil:

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
@@ -18,11 +19,8 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
 
-// EC2's own limits.
-const (
-	maxUserData = 16 << 10 // bytes, before base64
-	maxVolume   = 16 << 10 // GiB, of a gp3 volume
-)
+// maxUserData is EC2's limit, in bytes before base64.
+const maxUserData = 16 << 10
 
 // maxLaunch is how many instances one machine is asked for at once.
 const maxLaunch = 20
@@ -34,28 +32,32 @@ type runInstancesResponse struct {
 }
 
 func (s Service) runInstances(p *params) (any, error) {
-	image := s.image(p)
-	order := fleet.Order{
-		Digest:              digest(p),
-		ClientToken:         p.text("ClientToken"),
-		ImageID:             image.ID,
-		RootDevice:          image.RootDevice,
-		Type:                instanceType(p),
-		UserData:            userData(p),
-		Profile:             s.profile(p),
-		Tags:                p.tags("instance")["instance"],
-		TerminateOnShutdown: p.oneOf("InstanceInitiatedShutdownBehavior", "stop", "terminate") == "terminate",
+	launched, err := s.launch(p)
+	if err != nil {
+		return nil, err
 	}
+	return runInstancesResponse{RequestID: p.id, reservation: s.reservation(launched)}, nil
+}
+
+// launch carries a request to run instances out.
+func (s Service) launch(p *params) ([]fleet.Instance, error) {
+	sum := digest(p)
+	p, template, version := s.fromTemplate(p)
+	p.flattenInterface()
+	image := s.image(p)
+	order := specification(p)
+	order.Digest = sum
+	order.ClientToken = p.text("ClientToken")
+	order.ImageID, order.RootDevice = image.ID, image.RootDevice
+	order.Type = instanceType(p)
+	order.Profile = s.profile(p)
 	order.Min, order.Max = counts(p)
 	subnet := s.subnet(p)
 	order.SubnetID, order.Address = subnet.ID, privateAddress(p, subnet, order.Max)
-	order.VolumeGiB = volume(p, image)
-	order.Spot = spot(p)
-	order.MetadataTags = metadataTags(p, order.Tags)
-	for _, off := range []string{"EbsOptimized", "Monitoring.Enabled", "DisableApiTermination", "DisableApiStop"} {
-		if p.boolean(off) {
-			p.fail(invalid("UnsupportedOperation", "The lab does not support %s.", off))
-		}
+	order.Groups = s.groupsOf(p, subnet)
+	order.VolumeGiB, order.Volume = rootDisk(p, image)
+	if template != nil {
+		order.Tags = withTemplateTags(order.Tags, template.ID, version)
 	}
 	if err := p.done(); err != nil {
 		return nil, err
@@ -71,7 +73,48 @@ func (s Service) runInstances(p *params) (any, error) {
 	case err != nil:
 		return nil, fmt.Errorf("launch instances: %w", err)
 	}
-	return runInstancesResponse{RequestID: p.id, reservation: s.reservation(launched)}, nil
+	return launched, nil
+}
+
+// specification reads what of a launch can be told from the request alone.
+func specification(p *params) fleet.Order {
+	tags := p.tags("instance", "volume", "network-interface", "spot-instances-request")
+	order := fleet.Order{
+		UserData:            userData(p),
+		Tags:                tags["instance"],
+		VolumeTags:          tags["volume"],
+		InterfaceTags:       tags["network-interface"],
+		TerminateOnShutdown: p.oneOf("InstanceInitiatedShutdownBehavior", "stop", "terminate") == "terminate",
+		Spot:                spot(p),
+		EBSOptimized:        p.boolean("EbsOptimized"),
+		Monitoring:          p.boolean("Monitoring.Enabled"),
+	}
+	order.MetadataTags = metadataTags(p, order.Tags)
+	if order.Spot != "" {
+		order.SpotTags = tags["spot-instances-request"]
+	} else if tags["spot-instances-request"] != nil {
+		p.fail(invalid("InvalidParameterCombination", "Tags of a Spot Instance request need a MarketType of spot"))
+	}
+	p.oneOf("PrivateDnsNameOptions.HostnameType", "ip-name")
+	p.oneOf("PrivateDnsNameOptions.EnableResourceNameDnsARecord", "false")
+	p.oneOf("PrivateDnsNameOptions.EnableResourceNameDnsAAAARecord", "false")
+	p.oneOf("Placement.Tenancy", "default")
+	for _, off := range []string{"DisableApiTermination", "DisableApiStop"} {
+		if p.boolean(off) {
+			p.fail(invalid("UnsupportedOperation", "The lab does not support %s.", off))
+		}
+	}
+	return order
+}
+
+// withTemplateTags adds the tags that EC2 gives to what is launched from a template.
+func withTemplateTags(tags map[string]string, id string, version int) map[string]string {
+	all := maps.Clone(tags)
+	if all == nil {
+		all = map[string]string{}
+	}
+	all["aws:ec2launchtemplate:id"], all["aws:ec2launchtemplate:version"] = id, strconv.Itoa(version)
+	return all
 }
 
 // spot reads the market options: what an interruption does, or empty for an instance on
@@ -122,17 +165,34 @@ func (s Service) image(p *params) catalog.Image {
 
 // resolve is the ID of the image to start from, which may stand in a parameter of SSM.
 func (s Service) resolve(p *params) string {
-	name, ok := strings.CutPrefix(p.text("ImageId"), "resolve:ssm:")
+	name, ok := strings.CutPrefix(p.text("ImageId"), aliasPrefix)
 	if !ok {
 		return p.imageID("ImageId")
 	}
-	if s.Parameter != nil {
-		if id, ok := s.Parameter(s.Plan.Region, name); ok && imageID.MatchString(id) {
-			return id
-		}
+	id, ok := s.alias(name)
+	if !ok {
+		p.fail(noAlias(name))
 	}
-	p.fail(invalid("InvalidParameterValue", "The SSM parameter %s does not exist, or holds no image ID", name))
-	return ""
+	return id
+}
+
+// aliasPrefix comes before the name of a parameter that holds an image's ID.
+const aliasPrefix = "resolve:ssm:"
+
+// alias is the image that a parameter of SSM names.
+func (s Service) alias(name string) (id string, ok bool) {
+	if s.Parameter == nil {
+		return "", false
+	}
+	id, ok = s.Parameter(s.Plan.Region, name)
+	if !ok || !imageID.MatchString(id) {
+		return "", false
+	}
+	return id, true
+}
+
+func noAlias(name string) error {
+	return invalid("InvalidParameterValue", "The SSM parameter %s does not exist, or holds no image ID", name)
 }
 
 func instanceType(p *params) fleet.Type {
@@ -147,7 +207,6 @@ func instanceType(p *params) fleet.Type {
 func (s Service) subnet(p *params) vpc.Subnet {
 	id := p.text("SubnetId")
 	zone := p.text("Placement.AvailabilityZone")
-	p.oneOf("Placement.Tenancy", "default")
 	subnet, ok := s.Plan.Subnet(id)
 	switch {
 	case id == "":
@@ -239,24 +298,24 @@ func metadataTags(p *params, tags map[string]string) bool {
 	return true
 }
 
-// volume is the size of the root volume in GiB: the image's, or what is asked for.
-func volume(p *params, image catalog.Image) int {
-	least := int((image.Bytes() + 1<<30 - 1) >> 30)
+// rootDisk is the size of the root volume in GiB, the image's or what is asked for, and what
+// it is like.
+func rootDisk(p *params, image catalog.Image) (gib int, kind fleet.VolumeKind) {
+	gib = int((image.Bytes() + 1<<30 - 1) >> 30)
+	kind = fleet.VolumeKind{Type: "gp3", IOPS: leastIOPS, Throughput: leastThroughput}
 	for i, mapping := range p.members("BlockDeviceMapping") {
 		if device := p.required(mapping + ".DeviceName"); i > 0 || device != image.RootDevice {
 			p.fail(invalid("UnsupportedOperation", "The lab has one volume an instance, %s; not %s.", image.RootDevice, device))
 		}
-		p.oneOf(mapping+".Ebs.VolumeType", "gp3", "gp2")
-		p.oneOf(mapping+".Ebs.DeleteOnTermination", "true")
-		p.oneOf(mapping+".Ebs.Encrypted", "false")
-		size := p.integer(mapping+".Ebs.VolumeSize", least)
+		var size int
+		size, kind = p.mapping(mapping)
 		switch {
-		case size < least:
-			p.fail(invalid("InvalidBlockDeviceMapping", "Volume of size %dGB is smaller than snapshot of '%s', expect size >= %dGB", size, image.ID, least))
-		case size > maxVolume:
-			p.fail(invalid("InvalidParameterValue", "Volume of %dGiB is too large for volume type gp3", size))
+		case size == 0:
+			size = gib
+		case size < gib:
+			p.fail(invalid("InvalidBlockDeviceMapping", "Volume of size %dGB is smaller than snapshot of '%s', expect size >= %dGB", size, image.ID, gib))
 		}
-		least = size
+		gib = size
 	}
-	return least
+	return gib, kind
 }

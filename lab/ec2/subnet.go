@@ -38,7 +38,7 @@ func (s Service) subnetItem(subnet vpc.Subnet) subnetItem {
 	item := subnetItem{
 		ID: subnet.ID, State: "available", Owner: s.Plan.Account, VPCID: subnet.VPCID, ARN: s.subnetARN(subnet.ID),
 		CIDR: subnet.CIDR.String(), Free: subnet.Size(), Zone: subnet.Zone, ZoneID: subnet.ZoneID,
-		PublicIP: subnet.PublicIP, AutoIPv6: subnet.AutoIPv6, Tags: wireTags(subnet.Tags),
+		PublicIP: subnet.PublicIP, AutoIPv6: subnet.AutoIPv6, Tags: tagItems(subnet.Tags),
 	}
 	for _, i := range s.Fleet.Instances() {
 		if i.HasAddress() && i.SubnetID == subnet.ID {

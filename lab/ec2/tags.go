@@ -4,11 +4,11 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
+	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
 
@@ -55,7 +55,7 @@ func (p *params) tagList(name string, into map[string]string) {
 		switch {
 		case twice:
 			p.fail(invalid("InvalidParameterValue", "Duplicate tag key '%s' specified.", key))
-		case strings.HasPrefix(strings.ToLower(key), "aws:"):
+		case strings.HasPrefix(strings.ToLower(key), "aws:") && !p.internal:
 			p.fail(invalid("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use"))
 		case len([]rune(key)) > maxTagKey:
 			p.fail(invalid("InvalidParameterValue", "Tag key exceeds the maximum length of %d characters", maxTagKey))
@@ -64,7 +64,7 @@ func (p *params) tagList(name string, into map[string]string) {
 		}
 		into[key] = value
 	}
-	if len(into) > maxTags {
+	if fleet.UserTags(into) > maxTags {
 		p.fail(tooManyTags())
 	}
 }
@@ -89,11 +89,73 @@ func (s Service) resources(p *params) []string {
 			if _, ok := s.Catalog.Snapshot(s.Plan.Region, id); !ok {
 				p.fail(noSnapshot(id))
 			}
-		case s.Plan.Now().Tags(id) == nil:
-			p.fail(invalid("InvalidID", "The ID '%s' is not valid: the lab tags images, snapshots, and what is in its VPCs", id))
+		case s.Plan.Now().Tags(id) != nil:
+		default:
+			if ok, err := s.tagged(id); err != nil {
+				p.fail(err)
+			} else if !ok {
+				p.fail(noResource(id))
+			}
 		}
 	}
 	return ids
+}
+
+// tagged tells whether something of the inventory or of the fleet has the ID.
+func (s Service) tagged(id string) (ok bool, err error) {
+	err = s.change(func(c *contents) error {
+		ok = c.tags(id) != nil
+		return nil
+	})
+	if ok || err != nil {
+		return ok, err
+	}
+	return slices.ContainsFunc(s.Fleet.Instances(), func(i fleet.Instance) bool { return slices.Contains([]string{i.ID, i.VolumeID, i.InterfaceID}, id) }), nil
+}
+
+// tags are the tags of what has the ID; nil when nothing has.
+func (c *contents) tags(id string) *map[string]string {
+	for _, t := range c.Templates {
+		if t.ID == id {
+			return &t.Tags
+		}
+	}
+	for _, g := range c.Groups {
+		if g.ID == id {
+			return &g.Tags
+		}
+	}
+	for _, v := range c.Volumes {
+		if v.ID == id {
+			return &v.Tags
+		}
+	}
+	for _, a := range c.Addresses {
+		if a.ID == id {
+			return &a.Tags
+		}
+	}
+	return nil
+}
+
+// noResource is the refusal of an ID that nothing has, in the words of its kind.
+func noResource(id string) error {
+	kind, _, _ := strings.Cut(id, "-")
+	switch kind {
+	case "i":
+		return notFound([]string{id})
+	case "lt":
+		return invalid("InvalidLaunchTemplateId.NotFound", "The specified launch template, with template ID %s, does not exist.", id)
+	case "sg":
+		return invalid("InvalidGroup.NotFound", "The security group '%s' does not exist", id)
+	case "vol":
+		return invalid("InvalidVolume.NotFound", "The volume '%s' does not exist.", id)
+	case "eni":
+		return invalid("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '%s' does not exist", id)
+	case "eipalloc":
+		return invalid("InvalidAllocationID.NotFound", "The allocation ID '%s' does not exist", id)
+	}
+	return invalid("InvalidID", "The ID '%s' is not valid", id)
 }
 
 func (s Service) createTags(p *params) (any, error) {
@@ -129,18 +191,13 @@ func (s Service) deleteTags(p *params) (any, error) {
 
 func (s Service) retag(ids []string, set map[string]string, remove map[string]*string) error {
 	for _, id := range ids {
-		if s.Plan.Now().Tags(id) != nil {
-			if err := s.retagNetwork(id, set, remove); err != nil {
-				return err
-			}
-			continue
-		}
-		err := s.Catalog.Tag(s.Plan.Region, id, set, remove)
+		err := s.retagOne(id, set, remove)
+		var missing *fleet.NotFoundError
 		switch {
-		case errors.Is(err, catalog.ErrTooManyTags):
+		case errors.Is(err, catalog.ErrTooManyTags), errors.Is(err, fleet.ErrTooManyTags):
 			return tooManyTags()
-		case errors.Is(err, catalog.ErrNotFound):
-			return invalid("InvalidID", "The ID '%s' does not exist", id)
+		case errors.Is(err, catalog.ErrNotFound), errors.As(err, &missing):
+			return noResource(id)
 		case err != nil:
 			return fmt.Errorf("tag %s: %w", id, err)
 		}
@@ -153,22 +210,40 @@ func (s Service) retagNetwork(id string, set map[string]string, remove map[strin
 	return s.changeVPCs(func(r *vpc.Record) error {
 		of := r.Tags(id)
 		if of == nil {
-			return invalid("InvalidID", "The ID '%s' does not exist", id)
+			return noResource(id)
 		}
-		tags := maps.Clone(*of)
-		if tags == nil {
-			tags = map[string]string{}
-		}
-		for key, value := range remove {
-			if had, ok := tags[key]; ok && (value == nil || *value == had) {
-				delete(tags, key)
-			}
-		}
-		maps.Copy(tags, set)
-		if len(tags) > maxTags {
+		changed := fleet.Retag(*of, set, remove)
+		if fleet.UserTags(changed) > maxTags {
 			return tooManyTags()
 		}
-		*of = tags
+		*of = changed
 		return nil
 	})
+}
+
+func (s Service) retagOne(id string, set map[string]string, remove map[string]*string) error {
+	if imageID.MatchString(id) || snapshotID.MatchString(id) {
+		return s.Catalog.Tag(s.Plan.Region, id, set, remove)
+	}
+	if s.Plan.Now().Tags(id) != nil {
+		return s.retagNetwork(id, set, remove)
+	}
+	found := false
+	err := s.change(func(c *contents) error {
+		tags := c.tags(id)
+		if tags == nil {
+			return nil
+		}
+		found = true
+		changed := fleet.Retag(*tags, set, remove)
+		if fleet.UserTags(changed) > maxTags {
+			return tooManyTags()
+		}
+		*tags = changed
+		return nil
+	})
+	if found || err != nil {
+		return err
+	}
+	return s.Fleet.Tag(id, set, remove)
 }

@@ -47,7 +47,7 @@ func (s Service) vpcItem(v vpc.VPC) vpcItem {
 	item := vpcItem{
 		ID: v.ID, Owner: s.Plan.Account, State: "available", CIDR: v.CIDR.String(),
 		Blocks:  []cidr{{Association: v.Association, Block: v.CIDR.String(), State: "associated"}},
-		Options: "dopt-0a1b2c3d4e5f60718", Tenancy: "default", Tags: wireTags(v.Tags),
+		Options: "dopt-0a1b2c3d4e5f60718", Tenancy: "default", Tags: tagItems(v.Tags),
 	}
 	for _, b := range v.IPv6 {
 		item.IPv6 = append(item.IPv6, s.ipv6Item(b))
@@ -180,6 +180,14 @@ func (s Service) deleteVPC(p *params) (any, error) {
 }
 
 func (s Service) dropVPC(id string) error {
+	if err := s.change(func(c *contents) error {
+		if slices.ContainsFunc(c.Groups, func(g *securityGroup) bool { return g.VPC == id && g.Name != defaultGroup }) {
+			return depended("vpc", id)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
 	return s.changeVPCs(func(r *vpc.Record) error {
 		switch v := r.VPC(id); {
 		case v == nil:

@@ -46,7 +46,7 @@ type endpointDNSName struct {
 func (s Service) endpointItem(e vpc.Endpoint) endpointItem {
 	item := endpointItem{
 		ID: e.ID, Kind: e.Kind, VPCID: e.VPCID, Service: e.Service, State: "available", Policy: e.Policy, RouteTables: e.RouteTables,
-		SubnetIDs: e.SubnetIDs, PrivateDNS: e.PrivateDNS, Created: e.Created.Format(timeFormat), Owner: s.Plan.Account, Tags: wireTags(e.Tags),
+		SubnetIDs: e.SubnetIDs, PrivateDNS: e.PrivateDNS, Created: e.Created.Format(timeFormat), Owner: s.Plan.Account, Tags: tagItems(e.Tags),
 	}
 	for _, id := range e.GroupIDs {
 		item.Groups = append(item.Groups, endpointGroup{ID: id})
@@ -133,7 +133,7 @@ func (s Service) addEndpoint(order endpointOrder) (made vpc.Endpoint, err error)
 		}
 		made = vpc.Endpoint{
 			ID: vpc.NewID("vpce"), VPCID: order.vpcID, Kind: order.kind, Service: order.service, Policy: order.policy, PrivateDNS: order.privateDNS,
-			SubnetIDs: order.subnetIDs, GroupIDs: order.groupIDs, RouteTables: order.routeTable, Token: order.token, Tags: order.tags, Created: s.clock(),
+			SubnetIDs: order.subnetIDs, GroupIDs: order.groupIDs, RouteTables: order.routeTable, Token: order.token, Tags: order.tags, Created: s.now(),
 		}
 		r.Endpoints = append(r.Endpoints, made)
 		return nil

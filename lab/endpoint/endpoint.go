@@ -25,34 +25,47 @@ import (
 
 // Options are what the services stand on.
 type Options struct {
-	Plan     vpc.Plan
-	Fleet    ec2.Fleet
-	Catalog  *catalog.Catalog
-	Store    *ssm.Store
-	Groups   *autoscaling.Groups     // nil: no Auto Scaling
-	Stacks   *cloudformation.Stacks  // nil: no CloudFormation; New tells them of the services that they have
-	Signals  *cloudformation.Signals // of no stack; nil: none
-	Profiles []string                // instance profiles
-	Keys     sigv4.Keys
-	Now      func() time.Time
-	Logger   *zap.Logger
-	Faults   *fault.Set      // nil: none
-	Seen     func(wire.Call) // told of each verified call, if set
+	Plan      vpc.Plan
+	Fleet     ec2.Fleet
+	Catalog   *catalog.Catalog
+	Inventory *ec2.Inventory // nil: kept in memory only
+	Store     *ssm.Store
+	Groups    *autoscaling.Groups     // nil: no Auto Scaling
+	Stacks    *cloudformation.Stacks  // nil: no CloudFormation; New tells them of the services that they have
+	Signals   *cloudformation.Signals // of no stack; nil: none
+	Profiles  []string                // instance profiles
+	Keys      sigv4.Keys
+	Now       func() time.Time
+	Logger    *zap.Logger
+	Faults    *fault.Set      // nil: none
+	Seen      func(wire.Call) // told of each verified call, if set
 }
 
-// New makes the endpoint.
-func New(o Options) wire.Endpoint {
-	parameter := func(region, name string) (string, bool) {
-		p, ok := o.Store.Get(region, name)
-		return p.Value, ok
+// EC2 is Amazon EC2 on these options, for what launches instances by itself too. Its
+// inventory must be set for both to have the same.
+func (o Options) EC2() ec2.Service {
+	inventory := o.Inventory
+	if inventory == nil {
+		inventory = &ec2.Inventory{}
 	}
 	presigned := func(r *http.Request, region string) error {
 		_, err := sigv4.Verifier{Keys: o.Keys, Region: region, Service: "ec2", Now: o.Now}.Verify(r)
 		return err
 	}
-	machines := ec2.Service{
-		Plan: o.Plan, Fleet: o.Fleet, Catalog: o.Catalog, Profiles: o.Profiles, Parameter: parameter, Presigned: presigned, Now: o.Now,
+	return ec2.Service{
+		Plan: o.Plan, Fleet: o.Fleet, Catalog: o.Catalog, Inventory: inventory, Profiles: o.Profiles,
+		Parameter: o.parameter, Presigned: presigned, Now: o.Now,
 	}
+}
+
+func (o Options) parameter(region, name string) (string, bool) {
+	p, ok := o.Store.Get(region, name)
+	return p.Value, ok
+}
+
+// New makes the endpoint.
+func New(o Options) wire.Endpoint {
+	machines := o.EC2()
 	e := wire.Endpoint{
 		Services: []wire.Service{
 			sts.Service{Plan: o.Plan},
@@ -63,11 +76,14 @@ func New(o Options) wire.Endpoint {
 		Keys: o.Keys, Regions: o.Plan.Regions(), Now: o.Now, Logger: o.Logger, Faults: o.Faults, Seen: o.Seen,
 	}
 	if o.Groups != nil {
+		if o.Groups.Launcher == nil {
+			o.Groups.Launcher = ec2.Launcher{Service: machines}
+		}
 		e.Services = append(e.Services, autoscaling.Service{Plan: o.Plan, Groups: o.Groups})
 	}
 	if o.Stacks != nil {
 		o.Stacks.Types = append(o.Stacks.Types, o.resourceTypes(machines)...)
-		o.Stacks.Parameter = func(name string) (string, bool) { return parameter(o.Plan.Region, name) }
+		o.Stacks.Parameter = func(name string) (string, bool) { return o.parameter(o.Plan.Region, name) }
 		e.Services = append(e.Services, cloudformation.Service{Stacks: o.Stacks, Signals: o.Signals})
 	}
 	return e
@@ -75,7 +91,7 @@ func New(o Options) wire.Endpoint {
 
 // resourceTypes are what stacks can be made of: the types that the services offer.
 func (o Options) resourceTypes(machines ec2.Service) []resource.Type {
-	types := slices.Concat(ec2.NetworkResourceTypes(machines))
+	types := slices.Concat(machines.ResourceTypes(), ec2.NetworkResourceTypes(machines))
 	if o.Groups != nil {
 		types = append(types, autoscaling.Service{Plan: o.Plan, Groups: o.Groups}.ResourceTypes()...)
 	}

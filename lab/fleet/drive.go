@@ -137,6 +137,10 @@ func (d *driver) start(ctx context.Context, i Instance) error {
 			return fmt.Errorf("write the firmware's variables of %s: %w", i.ID, err)
 		}
 	}
+	volumes, err := d.drives(i)
+	if err != nil {
+		return err
+	}
 	power := d.Machines.Start
 	if i.HasVolume {
 		power = d.Machines.Restart
@@ -144,7 +148,7 @@ func (d *driver) start(ctx context.Context, i Instance) error {
 	machine, err := power(ctx, vm.Spec{
 		Instance: i.ID, Dir: dir, Image: image, UefiData: uefiFile,
 		Volume: i.VolumeID, VolumeGiB: i.VolumeGiB,
-		Type: kind.Name, VCPUs: min(kind.VCPUs, runtime.NumCPU()), MemoryMiB: min(kind.MemoryMiB, mostMemoryMiB), Drives: kind.Drives,
+		Type: kind.Name, VCPUs: min(kind.VCPUs, runtime.NumCPU()), MemoryMiB: min(kind.MemoryMiB, mostMemoryMiB), Drives: kind.Drives, Volumes: volumes,
 		MAC: i.HardwareAddr(), Tap: i.tap(),
 	})
 	if err != nil {
@@ -198,12 +202,15 @@ func (d *driver) attend(ctx context.Context, i Instance) error {
 			return errors.Join(d.kill(ctx), d.move(d.id, Running, Stopped, serverError(err.Error())))
 		}
 	}
+	unsettled := d.settle(ctx, i)
 	interrupted, disarm := d.interruption(i)
 	defer disarm()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-d.changed:
+		return nil
+	case <-unsettled:
 		return nil
 	case <-interrupted:
 		return d.interrupt(i)

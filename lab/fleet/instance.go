@@ -61,9 +61,32 @@ type Order struct {
 	Profile             string // instance profile, whose role has the same name; empty: none
 	Tags                map[string]string
 	VolumeGiB           int
+	Volume              VolumeKind
+	VolumeTags          map[string]string
+	InterfaceTags       map[string]string
+	SpotTags            map[string]string // of the spot request
+	Groups              []Group           // security groups
+	EBSOptimized        bool
+	Monitoring          bool
 	MetadataTags        bool // tags are shown by the metadata service
 	TerminateOnShutdown bool
 	Spot                string // what an interruption does; empty: on demand
+}
+
+// Group is a security group. Its name never changes.
+type Group struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// VolumeKind is what an EBS volume is like besides its size. All of it is only recorded: a
+// volume of the lab is as fast as the disk that it lies on, and not encrypted there.
+type VolumeKind struct {
+	Type       string `json:"type,omitempty"`
+	IOPS       int    `json:"iops,omitempty"`
+	Throughput int    `json:"throughput,omitempty"` // MiB/s
+	Encrypted  bool   `json:"encrypted,omitempty"`
+	KMSKey     string `json:"kmsKey,omitempty"` // ARN
 }
 
 // Instance is one virtual machine and all that EC2 would know about it. Values are
@@ -85,6 +108,14 @@ type Instance struct {
 	AttachmentID        string            `json:"attachmentId"`
 	VolumeID            string            `json:"volumeId"`
 	VolumeGiB           int               `json:"volumeGiB"`
+	Volume              VolumeKind        `json:"volume,omitzero"`
+	Volumes             []Volume          `json:"volumes,omitempty"` // besides the root volume
+	VolumeTags          map[string]string `json:"volumeTags,omitempty"`
+	InterfaceTags       map[string]string `json:"interfaceTags,omitempty"`
+	SpotTags            map[string]string `json:"spotTags,omitempty"`
+	Groups              []Group           `json:"groups,omitempty"`
+	EBSOptimized        bool              `json:"ebsOptimized,omitempty"`
+	Monitoring          bool              `json:"monitoring,omitempty"`
 	Tags                map[string]string `json:"tags,omitempty"`
 	UserData            []byte            `json:"userData,omitempty"`
 	Profile             string            `json:"profile,omitempty"`

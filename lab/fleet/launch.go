@@ -8,6 +8,7 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
@@ -104,6 +105,8 @@ func (f *Fleet) newInstance(order Order, subnet vpc.Subnet, address netip.Addr) 
 		SubnetID: subnet.ID, Zone: subnet.Zone, Address: address, MAC: newMAC().String(),
 		InterfaceID: newID("eni-0"), AttachmentID: newID("eni-attach-0"),
 		VolumeID: newID("vol-0"), VolumeGiB: order.VolumeGiB,
+		Volume: order.Volume, VolumeTags: maps.Clone(order.VolumeTags), InterfaceTags: maps.Clone(order.InterfaceTags), SpotTags: maps.Clone(order.SpotTags),
+		Groups: slices.Clone(order.Groups), EBSOptimized: order.EBSOptimized, Monitoring: order.Monitoring,
 		Tags: maps.Clone(order.Tags), UserData: order.UserData, Profile: order.Profile,
 		MetadataTags: order.MetadataTags, TerminateOnShutdown: order.TerminateOnShutdown,
 		Spot: order.Spot, State: Pending, Reason: pendingReason(), LaunchTime: now, StateTime: now,

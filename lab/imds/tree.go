@@ -95,6 +95,15 @@ func (s Service) tree(i fleet.Instance) tree {
 	} {
 		meta("network/interfaces/macs/"+i.MAC+"/"+leaf, value)
 	}
+	if len(i.Groups) > 0 {
+		var ids, names []string
+		for _, g := range i.Groups {
+			ids, names = append(ids, g.ID), append(names, g.Name)
+		}
+		meta("security-groups", strings.Join(names, "\n"))
+		meta("network/interfaces/macs/"+i.MAC+"/security-groups", strings.Join(names, "\n"))
+		meta("network/interfaces/macs/"+i.MAC+"/security-group-ids", strings.Join(ids, "\n"))
+	}
 	s.notices(i, meta)
 	if i.Profile != "" {
 		meta("iam/info", s.profile(i))

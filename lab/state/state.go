@@ -84,6 +84,12 @@ func (d Dir) Scaling() string { return d.join("autoscaling.json") }
 // Stacks is the record of CloudFormation's stacks.
 func (d Dir) Stacks() string { return d.join("cloudformation.json") }
 
+// Inventory is the record of EC2's launch templates, security groups and the like.
+func (d Dir) Inventory() string { return d.join("ec2.json") }
+
+// Volume is the disk of a volume that was made by itself.
+func (d Dir) Volume(id string) string { return d.join("volumes", id+".raw") }
+
 // Control is the socket that commands reach the daemon through.
 func (d Dir) Control() string { return d.join("control.sock") }
 

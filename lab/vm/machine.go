@@ -24,6 +24,9 @@ type Machine struct {
 	halted  chan struct{}
 	gone    chan struct{}
 	once    sync.Once // closes halted
+
+	mu      sync.Mutex
+	unplugs map[string]chan struct{} // closed when the guest has let go of the device
 }
 
 // Adopt finds the machine that an earlier process started in dir; ErrNotRunning when
@@ -181,6 +184,9 @@ func (m *Machine) watch() {
 		if e.Name == "SHUTDOWN" && e.Data.Guest || e.Name == "STOP" {
 			// Errors mean that QEMU is gone, which ends the loop.
 			_, _ = m.look(context.Background())
+		}
+		if e.Name == "DEVICE_DELETED" {
+			m.released(e.Data.Device)
 		}
 	}
 	_ = m.qmp.conn.Close()

@@ -27,6 +27,7 @@ type event struct {
 	Name string `json:"event"`
 	Data struct {
 		Guest  bool   `json:"guest"`
+		Device string `json:"device"`
 		Reason string `json:"reason"`
 	} `json:"data"`
 }
@@ -148,13 +149,22 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 
 // execute runs a command and decodes what it returns into result, unless that is nil.
 func (q *qmp) execute(ctx context.Context, command string, result any) error {
+	return q.run(ctx, command, nil, result)
+}
+
+// run is execute with arguments.
+func (q *qmp) run(ctx context.Context, command string, arguments map[string]any, result any) error {
 	ctx, cancel := context.WithTimeout(ctx, qmpTimeout)
 	defer cancel()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
 	q.last++
-	request, err := json.Marshal(map[string]any{"execute": command, "id": q.last})
+	message := map[string]any{"execute": command, "id": q.last}
+	if arguments != nil {
+		message["arguments"] = arguments
+	}
+	request, err := json.Marshal(message)
 	if err != nil {
 		return err
 	}

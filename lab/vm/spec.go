@@ -20,7 +20,8 @@ type Spec struct {
 	Type      string // t3.medium, ...: the guest's DMI product name
 	VCPUs     int
 	MemoryMiB int
-	Drives    int // of the instance store
+	Drives    int     // of the instance store
+	Volumes   []Drive // attached besides the root volume
 	MAC       net.HardwareAddr
 	Tap       string // the interface that QEMU makes for the guest's first network device
 }
@@ -68,7 +69,7 @@ func hardware(accelerator, firmware string, secureBoot bool) []string {
 
 // arguments is QEMU's command line for s. Descriptor 3 is the listening control socket.
 func (s Spec) arguments(accelerator, firmware string, snapshotRate int) []string {
-	return slices.Concat(hardware(accelerator, firmware, s.UefiData != ""), s.drive(snapshotRate), s.storeDrives(), []string{
+	return slices.Concat(hardware(accelerator, firmware, s.UefiData != ""), s.drive(snapshotRate), s.storeDrives(), slots(), s.volumeDrives(), []string{
 		"-name", "guest=" + s.Instance,
 		"-pidfile", pidFile,
 		"-S", // paused until its network is plugged in

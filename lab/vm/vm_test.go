@@ -26,9 +26,9 @@ func TestAMachineIsDescribedToQEMUAsEC2WouldShowIt(t *testing.T) {
 		Type: "t3.medium", VCPUs: 2, MemoryMiB: 4096, MAC: mac, Tap: "tap0",
 	}
 	for name, rate := range map[string]int{"arguments.golden": 0, "cold.golden": 5, "drives.golden": 0} {
-		spec.Drives = 0
+		spec.Drives, spec.Volumes = 0, nil
 		if name == "drives.golden" {
-			spec.Drives = 2
+			spec.Drives, spec.Volumes = 2, []Drive{{Volume: "vol-0123456789abcdef0", Path: "/volumes/a,b.raw", Slot: 1}}
 		}
 		got := strings.Join(spec.arguments(TCG, "/fw/CODE.fd", rate), "\n") + "\n"
 		golden := filepath.Join("testdata", name)

@@ -252,6 +252,14 @@ func (noFleet) Stop(ids []string, _ bool) ([]fleet.Change, error) {
 func (noFleet) Start(ids []string) ([]fleet.Change, error) {
 	return nil, &fleet.NotFoundError{IDs: ids}
 }
+func (noFleet) Attach(id string, _ fleet.Volume) (fleet.Instance, error) {
+	return fleet.Instance{}, &fleet.NotFoundError{IDs: []string{id}}
+}
+func (noFleet) Detach(id, _ string) error { return &fleet.NotFoundError{IDs: []string{id}} }
+func (noFleet) RemoveVolume(string) error { return nil }
+func (noFleet) Tag(id string, _ map[string]string, _ map[string]*string) error {
+	return &fleet.NotFoundError{IDs: []string{id}}
+}
 func (noFleet) Reboot(ids []string) error   { return &fleet.NotFoundError{IDs: ids} }
 func (noFleet) Instances() []fleet.Instance { return nil }
 func (noFleet) Terminate(ids []string, _ bool) ([]fleet.Change, error) {
