@@ -70,7 +70,7 @@ type updates struct {
 
 func (s *Stacks) inspectResource(r template.Resource) error {
 	t, _ := s.typeOf(r.Type)
-	_, canSnapshot := t.Handler.(snapshotter)
+	_, canSnapshot := t.Handler.(resource.Snapshotter)
 	if (r.DeletionPolicy == template.Snapshot || r.UpdateReplacePolicy == template.Snapshot) && !canSnapshot {
 		return fmt.Errorf("the lab does not support the policy Snapshot for the type %s", r.Type)
 	}

@@ -257,7 +257,7 @@ func (r *run) destroy(st *stack, d doom, policy string) error {
 	t, _ := r.typeOf(st.Resources[d.logical].Type)
 	q := r.request(st, d.logical, d.m, "delete "+d.m.ID)
 	var err error
-	if snapshots, ok := t.Handler.(snapshotter); ok && policy == template.Snapshot {
+	if snapshots, ok := t.Handler.(resource.Snapshotter); ok && policy == template.Snapshot {
 		err = snapshots.Snapshot(r.daemon, d.m.ID, q)
 	}
 	if err == nil {
@@ -274,10 +274,4 @@ func (r *run) destroy(st *stack, d doom, policy string) error {
 		return recorded
 	}
 	return err
-}
-
-// snapshotter is a handler that can take a snapshot of a resource before it is removed, for
-// the policy Snapshot. The same request takes one only.
-type snapshotter interface {
-	Snapshot(ctx context.Context, id string, r resource.Request) error
 }

@@ -44,6 +44,19 @@ type putResponse struct {
 }
 
 func (s Service) putParameter(region string, in putRequest) (any, error) {
+	p, err := s.parameter(region, in)
+	if err != nil {
+		return nil, err
+	}
+	version, err := s.store(p, in.Overwrite)
+	if err != nil {
+		return nil, err
+	}
+	return putResponse{Version: version, Tier: "Standard"}, nil
+}
+
+// parameter makes one of a request.
+func (s Service) parameter(region string, in putRequest) (Parameter, error) {
 	p := Parameter{Region: region, Name: in.Name, Type: in.Type, DataType: in.DataType, Description: in.Description, Value: in.Value}
 	if p.DataType == "" {
 		p.DataType = "text"
@@ -51,39 +64,40 @@ func (s Service) putParameter(region string, in putRequest) (any, error) {
 	_, exists := s.Parameters.Get(region, in.Name)
 	switch {
 	case !parameterName.MatchString(in.Name):
-		return nil, invalid("Parameter name must be a fully qualified name and hold letters, digits and the symbols .-_/ only")
+		return p, invalid("Parameter name must be a fully qualified name and hold letters, digits and the symbols .-_/ only")
 	case reservedName.MatchString(in.Name):
-		return nil, invalid("Parameter name: can't be prefixed with \"aws\" or \"ssm\" (case-insensitive).")
+		return p, invalid("Parameter name: can't be prefixed with \"aws\" or \"ssm\" (case-insensitive).")
 	case strings.Count(in.Name, "/") > maxLevels:
-		return nil, refuse("HierarchyLevelLimitExceededException", "A hierarchy has at most %d levels.", maxLevels)
+		return p, refuse("HierarchyLevelLimitExceededException", "A hierarchy has at most %d levels.", maxLevels)
 	case in.Value == "" || len(in.Value) > maxValue:
-		return nil, invalid("Standard tier parameters support a maximum parameter value of %d characters, and no empty one.", maxValue)
+		return p, invalid("Standard tier parameters support a maximum parameter value of %d characters, and no empty one.", maxValue)
 	case in.Tier != "" && in.Tier != "Standard":
-		return nil, invalid("The lab has parameters of the tier Standard only.")
+		return p, invalid("The lab has parameters of the tier Standard only.")
 	case in.Type == "SecureString":
-		return nil, invalid("The lab keeps no secrets: SecureString is not supported.")
+		return p, invalid("The lab keeps no secrets: SecureString is not supported.")
 	case in.Type != "String" && in.Type != "StringList" && (in.Type != "" || !exists):
-		return nil, invalid("A parameter type is required when you create a parameter.")
+		return p, invalid("A parameter type is required when you create a parameter.")
 	case p.DataType != "text" && (p.DataType != imageType || in.Type == "StringList"):
-		return nil, invalid("The following data type is not supported: %s (Data type names are all lowercase.)", p.DataType)
+		return p, invalid("The following data type is not supported: %s (Data type names are all lowercase.)", p.DataType)
 	case in.Overwrite && len(in.Tags) > 0:
-		return nil, invalid("Invalid request: tags and overwrite can't be used together. To create a parameter with tags, please remove overwrite flag. " +
+		return p, invalid("Invalid request: tags and overwrite can't be used together. To create a parameter with tags, please remove overwrite flag. " +
 			"To update tags for an existing parameter, please use AddTagsToResource or RemoveTagsFromResource.")
 	}
 	var err error
-	if p.Tags, err = tagMap(in.Tags); err != nil {
-		return nil, err
-	}
-	version, err := s.Parameters.put(p, in.Overwrite)
+	p.Tags, err = tagMap(in.Tags)
+	return p, err
+}
+
+// store puts a parameter, in the place of one that is there where overwrite says so.
+func (s Service) store(p Parameter, overwrite bool) (version int, err error) {
+	version, err = s.Parameters.put(p, overwrite)
 	switch {
 	case errors.Is(err, errExists):
-		return nil, refuse("ParameterAlreadyExists", "The parameter already exists. To overwrite this value, set the overwrite option in the request to true.")
+		return 0, refuse("ParameterAlreadyExists", "The parameter already exists. To overwrite this value, set the overwrite option in the request to true.")
 	case errors.Is(err, errType):
-		return nil, invalid("The type of an existing parameter cannot be changed.")
-	case err != nil:
-		return nil, err
+		return 0, invalid("The type of an existing parameter cannot be changed.")
 	}
-	return putResponse{Version: version, Tier: "Standard"}, nil
+	return version, err
 }
 
 func tagMap(list []tag) (map[string]string, error) {
@@ -219,8 +233,9 @@ func (s Service) removeTags(region string, in tagsRequest) (any, error) {
 func (s Service) listTags(region string, in tagsRequest) (any, error) {
 	p, err := s.check(region, in)
 	list := []tag{}
-	for _, key := range slices.Sorted(maps.Keys(p.Tags)) {
-		list = append(list, tag{key, p.Tags[key]})
+	shown := visible(p.Tags)
+	for _, key := range slices.Sorted(maps.Keys(shown)) {
+		list = append(list, tag{key, shown[key]})
 	}
 	return map[string][]tag{"TagList": list}, err
 }

@@ -45,6 +45,12 @@ type Handler interface {
 	Attribute(ctx context.Context, id, name string) (any, error)
 }
 
+// Snapshotter is a Handler whose resources can have the policy Snapshot: a snapshot is taken
+// before Delete. The same r.Token takes one only. Without it the policy is refused.
+type Snapshotter interface {
+	Snapshot(ctx context.Context, id string, r Request) error
+}
+
 // Request is a resource as a template wants it.
 type Request struct {
 	Stack, StackID, LogicalID string

@@ -177,15 +177,13 @@ func (p Parameter) Check(name, value string) error {
 	return nil
 }
 
-// Value is what Ref gives for the parameter with this value.
+// Value is what Ref gives for the parameter with this value. As on AWS a list that nothing is
+// given for has one empty element.
 func (p Parameter) Value(value string) any {
 	if _, isList := p.List(); !isList {
 		return value
 	}
-	list := []any{}
-	if value == "" {
-		return list
-	}
+	var list []any
 	for part := range strings.SplitSeq(value, ",") {
 		list = append(list, strings.TrimSpace(part))
 	}

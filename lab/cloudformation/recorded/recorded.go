@@ -1,0 +1,189 @@
+// Package recorded has resource types that the lab keeps a record of and does nothing with:
+// load balancers that balance nothing, buckets, keys and log groups that no service answers
+// for, builds and schedules that never begin. They are here so that a whole template can be
+// made, changed and deleted, with properties held to what the types take and references that
+// resolve. What a resource does is not played.
+package recorded
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"sync"
+
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/resource"
+	"github.com/ovenbird-dev/ovenbird/lab/query"
+	"github.com/ovenbird-dev/ovenbird/lab/state"
+	"github.com/ovenbird-dev/ovenbird/lab/vpc"
+)
+
+// Store is the resources that exist, in one file that is written whole. It is safe for
+// concurrent use.
+type Store struct {
+	Path string
+	Plan vpc.Plan
+
+	mu  sync.Mutex
+	all map[string]item // by the type and the physical ID
+}
+
+// item is one resource.
+type item struct {
+	Token      string         `json:"token"`
+	Properties map[string]any `json:"properties,omitempty"`
+}
+
+// Open reads what is in the file.
+func (s *Store) Open() error {
+	s.all = map[string]item{}
+	data, err := os.ReadFile(s.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the recorded resources: %w", err)
+	}
+	if err := json.Unmarshal(data, &s.all); err != nil {
+		return fmt.Errorf("read the recorded resources from %s: %w", s.Path, err)
+	}
+	return nil
+}
+
+// change alters what exists and saves it, or leaves it as it was.
+func (s *Store) change(alter func(map[string]item) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := maps.Clone(s.all)
+	err := alter(next)
+	if err == nil {
+		err = state.WriteJSON(s.Path, next, 0o600)
+	}
+	if err == nil {
+		s.all = next
+	}
+	return err
+}
+
+func (s *Store) get(kind, id string) (item, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, ok := s.all[kind+" "+id]
+	return i, ok
+}
+
+// form is what makes a type of a record: how its resources are identified, and what is wrong
+// with properties that can be decoded.
+type form struct {
+	kind string
+	id   func(s *Store, r resource.Request) (string, error)
+	// attribute is the value of an attribute for a physical ID.
+	attribute func(s *Store, id, name string) string
+	check     func(s *Store, properties map[string]any) error // nil: nothing is wrong
+}
+
+// handler implements resource.Handler for a form.
+type handler struct {
+	*Store
+	form
+}
+
+func (h handler) Create(_ context.Context, r resource.Request) (string, error) {
+	if err := h.checked(r); err != nil {
+		return "", err
+	}
+	id, err := h.id(h.Store, r)
+	if err != nil {
+		return "", err
+	}
+	err = h.change(func(all map[string]item) error {
+		if was, ok := all[h.kind+" "+id]; ok && was.Token != r.Token {
+			return query.Refuse("AlreadyExists", "Resource of type '%s' with identifier '%s' already exists.", h.kind, id)
+		}
+		all[h.kind+" "+id] = item{r.Token, r.Properties}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+func (h handler) checked(r resource.Request) error {
+	if h.check == nil {
+		return nil
+	}
+	return h.check(h.Store, r.Properties)
+}
+
+func (h handler) Update(_ context.Context, id string, r resource.Request) error {
+	if err := h.checked(r); err != nil {
+		return err
+	}
+	return h.change(func(all map[string]item) error {
+		was, ok := all[h.kind+" "+id]
+		if !ok {
+			return resource.ErrNotFound
+		}
+		all[h.kind+" "+id] = item{was.Token, r.Properties}
+		return nil
+	})
+}
+
+func (h handler) Delete(_ context.Context, id string, _ resource.Request) error {
+	return h.change(func(all map[string]item) error { delete(all, h.kind+" "+id); return nil })
+}
+
+func (handler) Ref(id string) string { return id }
+
+func (h handler) Attribute(_ context.Context, id, name string) (any, error) {
+	if _, ok := h.get(h.kind, id); !ok {
+		return nil, resource.ErrNotFound
+	}
+	return h.attribute(h.Store, id, name), nil
+}
+
+// regional makes an ARN in the plan's region.
+func (s *Store) regional(service, rest string) string {
+	return "arn:" + s.Plan.Partition + ":" + service + ":" + s.Plan.Region + ":" + s.Plan.Account + ":" + rest
+}
+
+// digits are hexadecimal, the same for the same token.
+func digits(token string, n int) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])[:n]
+}
+
+// text is a property that is text.
+func text(properties map[string]any, name string) string {
+	v, _ := properties[name].(string)
+	return v
+}
+
+// named is the name that a template gives in a property, or CloudFormation's.
+func named(property string, most int) func(*Store, resource.Request) (string, error) {
+	return func(_ *Store, r resource.Request) (string, error) {
+		name := text(r.Properties, property)
+		if name == "" {
+			name = shortened(r.Name, most)
+		}
+		if len(name) > most {
+			return "", query.Invalid("%s is longer than %d characters", name, most)
+		}
+		return name, nil
+	}
+}
+
+// shortened cuts a name of CloudFormation's in the middle: its end makes it unique.
+func shortened(name string, most int) string {
+	const tail = 13 // the dash and what is random
+	if over := len(name) - most; over > 0 && len(name)-tail-over > 0 {
+		return name[:len(name)-tail-over] + name[len(name)-tail:]
+	}
+	return name
+}
