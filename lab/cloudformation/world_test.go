@@ -182,7 +182,7 @@ func (w *world) client(id string) *cloudformation.Client {
 }
 
 // start runs the engine from its record, as a new daemon does.
-func (w *world) start() {
+func (w *world) start(change ...func(*Stacks)) {
 	w.t.Helper()
 	w.stacks = &Stacks{
 		Path: w.path, Plan: vpc.Default(), Types: w.things.types(), Now: time.Now, Logger: zaptest.NewLogger(w.t, zaptest.Level(zap.WarnLevel)),
@@ -190,6 +190,9 @@ func (w *world) start() {
 		ValueOf: func(_, value, attribute string) (string, error) {
 			return attribute + " of " + value, nil
 		},
+	}
+	for _, c := range change {
+		c(w.stacks)
 	}
 	if err := w.stacks.Open(); err != nil {
 		w.t.Fatal(err)

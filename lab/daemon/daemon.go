@@ -17,13 +17,14 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/dnsmasq"
 	"github.com/ovenbird-dev/ovenbird/lab/fakeinstance"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
+	"github.com/ovenbird-dev/ovenbird/lab/iam"
 	"github.com/ovenbird-dev/ovenbird/lab/network"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
 	"github.com/ovenbird-dev/ovenbird/lab/vm"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
 
-// NodeProfile is the instance profile that a lab has; its role has the same name.
+// NodeProfile is the instance profile that a lab always has; its role has the same name.
 const NodeProfile = "ovenbird-node"
 
 // How long instances are given and kept, as on EC2.
@@ -56,7 +57,11 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer images.Close()
-	names, instances, fake, err := o.parts(images)
+	principals := &iam.Store{Path: o.Dir.Roles(), Plan: o.Plan, Profile: NodeProfile, Now: time.Now}
+	if err := principals.Open(); err != nil {
+		return err
+	}
+	names, instances, fake, err := o.parts(images, principals)
 	if err != nil {
 		return err
 	}
@@ -70,7 +75,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	if err := o.serve(ctx, group, instances, images, fake); err != nil {
+	if err := o.serve(ctx, group, instances, images, principals, fake); err != nil {
 		return err
 	}
 	if err := instances.Announce(); err != nil {
@@ -86,7 +91,7 @@ func Run(ctx context.Context, o Options) error {
 
 // parts makes the instances and what they live on. Fake machines are to be told what
 // surrounds them; nil: they are virtual ones.
-func (o Options) parts(images *catalog.Catalog) (*dnsmasq.Server, *fleet.Fleet, *fakeinstance.Machines, error) {
+func (o Options) parts(images *catalog.Catalog, principals *iam.Store) (*dnsmasq.Server, *fleet.Fleet, *fakeinstance.Machines, error) {
 	lab, err := o.Dir.Load()
 	if err != nil {
 		return nil, nil, nil, err
@@ -99,7 +104,7 @@ func (o Options) parts(images *catalog.Catalog) (*dnsmasq.Server, *fleet.Fleet, 
 		Program: resolver, Plan: o.Plan, Dir: o.Dir.Names(), Log: o.Dir.Log("dnsmasq"), Logger: o.Logger.Named("dnsmasq"),
 	}
 	options := fleet.Options{
-		Plan: o.Plan, Dir: o.Dir, Now: time.Now, Logger: o.Logger.Named("fleet"),
+		Plan: o.Plan, Dir: o.Dir, Now: time.Now, Logger: o.Logger.Named("fleet"), Role: principals.Role,
 		Disks: images, ShutdownLimit: shutdownLimit, Retention: retention,
 	}
 	var fake *fakeinstance.Machines

@@ -19,12 +19,14 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/autoscaling"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/recorded"
 	"github.com/ovenbird-dev/ovenbird/lab/control"
 	"github.com/ovenbird-dev/ovenbird/lab/ec2"
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
 	"github.com/ovenbird-dev/ovenbird/lab/fakeinstance"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
+	"github.com/ovenbird-dev/ovenbird/lab/iam"
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
 	"github.com/ovenbird-dev/ovenbird/lab/imds"
 	"github.com/ovenbird-dev/ovenbird/lab/proxy"
@@ -33,7 +35,7 @@ import (
 )
 
 // serve opens every port and starts to answer. What cannot be opened is an error here.
-func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fleet.Fleet, images *catalog.Catalog, fake *fakeinstance.Machines) error {
+func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fleet.Fleet, images *catalog.Catalog, principals *iam.Store, fake *fakeinstance.Machines) error {
 	secret, err := identity.ReadSecret(o.Dir.Secret())
 	if err != nil {
 		return err
@@ -48,7 +50,13 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 	if err := stacks.Open(); err != nil {
 		return err
 	}
-	services, err := o.services(instances, images, roles, endpoint.Options{Groups: groups, Stacks: stacks, Signals: signals, Faults: faults})
+	kept := &recorded.Store{Path: o.Dir.Recorded(), Plan: o.Plan}
+	if err := kept.Open(); err != nil {
+		return err
+	}
+	services, err := o.services(instances, images, roles, endpoint.Options{
+		Groups: groups, Stacks: stacks, Signals: signals, IAM: principals, Recorded: kept, Faults: faults,
+	})
 	if err != nil {
 		return err
 	}
@@ -76,7 +84,7 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 	group.Go(func() error { groups.Run(ctx); return nil })
 	group.Go(func() error { stacks.Run(ctx); return nil })
 	told := imds.Service{
-		Plan: o.Plan, Instances: instances, Roles: roles, Secret: secret, Now: time.Now, Logger: o.Logger.Named("imds"),
+		Plan: o.Plan, Instances: instances, Roles: roles, Role: principals.Role, Secret: secret, Now: time.Now, Logger: o.Logger.Named("imds"),
 	}
 	if fake != nil {
 		if err := o.surround(fake, instances, told); err != nil {
@@ -121,7 +129,7 @@ func (o Options) services(instances *fleet.Fleet, images *catalog.Catalog, roles
 	if err := on.Inventory.Open(); err != nil {
 		return nil, err
 	}
-	on.Plan, on.Fleet, on.Catalog, on.Store, on.Profiles = o.Plan, instances, images, parameters, []string{NodeProfile}
+	on.Plan, on.Fleet, on.Catalog, on.Store = o.Plan, instances, images, parameters
 	on.Keys = identity.Keys{Lasting: lasting, Roles: roles, Sessions: instances.Sessions}
 	on.Now, on.Logger = time.Now, o.Logger.Named("aws")
 	return endpoint.New(on), nil

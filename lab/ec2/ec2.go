@@ -38,7 +38,7 @@ type Service struct {
 	Catalog *catalog.Catalog
 	// Inventory is what else there is.
 	Inventory *Inventory
-	Profiles  []string // the instance profiles that exist; each has a role of its own name
+	Profiles  func(name string) bool // tells whether there is an instance profile; nil: there are none
 	// Parameter finds a parameter of SSM that RunInstances is to take the image from; nil:
 	// there are none.
 	Parameter func(region, name string) (value string, ok bool)

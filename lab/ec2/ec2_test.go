@@ -82,7 +82,7 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 		t.Fatal(err)
 	}
 	service := Service{
-		Plan: plan, Fleet: f, Catalog: c, Inventory: inventory, Profiles: []string{"ovenbird-node"},
+		Plan: plan, Fleet: f, Catalog: c, Inventory: inventory, Profiles: func(name string) bool { return name == "ovenbird-node" },
 		Parameter: func(_, name string) (string, bool) { return ami, name == "/golden" },
 	}
 	server := httptest.NewTLSServer(wire.Endpoint{

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net/netip"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -261,16 +260,18 @@ func userData(p *params) []byte {
 	return data
 }
 
+func (s Service) hasProfile(name string) bool { return s.Profiles != nil && s.Profiles(name) }
+
 func (s Service) profile(p *params) string {
 	name, arn := p.text("IamInstanceProfile.Name"), p.text("IamInstanceProfile.Arn")
 	switch {
 	case name != "" && arn != "":
 		p.fail(invalid("InvalidParameterCombination", "The parameter 'iamInstanceProfile.name' may not be used in combination with 'iamInstanceProfile.arn'"))
-	case name != "" && !slices.Contains(s.Profiles, name):
+	case name != "" && !s.hasProfile(name):
 		p.fail(invalid("InvalidParameterValue", "Value (%s) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name", name))
 	case arn != "":
 		var ok bool
-		if name, ok = strings.CutPrefix(arn, s.Plan.IAM("instance-profile/")); !ok || !slices.Contains(s.Profiles, name) {
+		if name, ok = strings.CutPrefix(arn, s.Plan.IAM("instance-profile/")); !ok || !s.hasProfile(name) {
 			p.fail(invalid("InvalidParameterValue", "Value (%s) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN", arn))
 		}
 	}

@@ -13,10 +13,12 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/autoscaling"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/recorded"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/resource"
 	"github.com/ovenbird-dev/ovenbird/lab/ebs"
 	"github.com/ovenbird-dev/ovenbird/lab/ec2"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
+	"github.com/ovenbird-dev/ovenbird/lab/iam"
 	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/sts"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
@@ -33,7 +35,8 @@ type Options struct {
 	Groups    *autoscaling.Groups     // nil: no Auto Scaling
 	Stacks    *cloudformation.Stacks  // nil: no CloudFormation; New tells them of the services that they have
 	Signals   *cloudformation.Signals // of no stack; nil: none
-	Profiles  []string                // instance profiles
+	IAM       *iam.Store              // nil: no IAM, and no instance profiles
+	Recorded  *recorded.Store         // nil: stacks have no resources that are only recorded
 	Keys      sigv4.Keys
 	Now       func() time.Time
 	Logger    *zap.Logger
@@ -53,7 +56,7 @@ func (o Options) EC2() ec2.Service {
 		return err
 	}
 	return ec2.Service{
-		Plan: o.Plan, Fleet: o.Fleet, Catalog: o.Catalog, Inventory: inventory, Profiles: o.Profiles,
+		Plan: o.Plan, Fleet: o.Fleet, Catalog: o.Catalog, Inventory: inventory, Profiles: o.profiles(),
 		Parameter: o.parameter, Presigned: presigned, Now: o.Now,
 	}
 }
@@ -81,6 +84,9 @@ func New(o Options) wire.Endpoint {
 		}
 		e.Services = append(e.Services, autoscaling.Service{Plan: o.Plan, Groups: o.Groups})
 	}
+	if o.IAM != nil {
+		e.Services = append(e.Services, iam.Service{Store: o.IAM})
+	}
 	if o.Stacks != nil {
 		o.Stacks.Types = append(o.Stacks.Types, o.resourceTypes(machines)...)
 		o.Stacks.Parameter = func(name string) (string, bool) { return o.parameter(o.Plan.Region, name) }
@@ -95,5 +101,19 @@ func (o Options) resourceTypes(machines ec2.Service) []resource.Type {
 	if o.Groups != nil {
 		types = append(types, autoscaling.Service{Plan: o.Plan, Groups: o.Groups}.ResourceTypes()...)
 	}
+	types = append(types, ssm.Service{Plan: o.Plan, Parameters: o.Store}.ResourceTypes()...)
+	if o.IAM != nil {
+		types = append(types, o.IAM.ResourceTypes()...)
+	}
+	if o.Recorded != nil {
+		types = append(types, o.Recorded.ResourceTypes()...)
+	}
 	return types
+}
+
+func (o Options) profiles() func(string) bool {
+	if o.IAM == nil {
+		return nil
+	}
+	return o.IAM.HasProfile
 }

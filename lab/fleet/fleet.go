@@ -77,6 +77,9 @@ type Options struct {
 	Network  Network
 	Now      func() time.Time
 	Logger   *zap.Logger
+	// Role is the name of an instance profile's role, empty when there is none any more; nil:
+	// every role has the name of its profile.
+	Role func(profile string) string
 
 	// ShutdownLimit is how long a guest may take to power off when its instance is
 	// terminated, stopped or rebooted.
@@ -190,11 +193,18 @@ func (f *Fleet) Sessions() []string {
 	defer f.mu.Unlock()
 	var arns []string
 	for _, e := range f.instances {
-		if e.Profile != "" && e.State != Terminated {
-			arns = append(arns, f.Plan.AssumedRole(e.Profile, e.ID))
+		if role := f.role(e.Profile); role != "" && e.State != Terminated {
+			arns = append(arns, f.Plan.AssumedRole(role, e.ID))
 		}
 	}
 	return arns
+}
+
+func (f *Fleet) role(profile string) string {
+	if f.Role == nil || profile == "" {
+		return profile
+	}
+	return f.Role(profile)
 }
 
 // get is a snapshot of one instance.

@@ -58,7 +58,7 @@ type Order struct {
 	ClientToken         string     // empty: none
 	Digest              string     // of the whole request, to compare under the same token
 	UserData            []byte
-	Profile             string // instance profile, whose role has the same name; empty: none
+	Profile             string // instance profile; empty: none
 	Tags                map[string]string
 	VolumeGiB           int
 	Volume              VolumeKind

@@ -50,9 +50,12 @@ type Service struct {
 	Plan      vpc.Plan
 	Instances Instances
 	Roles     identity.Roles
-	Secret    []byte // tokens are derived from it and outlive a restart
-	Now       func() time.Time
-	Logger    *zap.Logger
+	// Role is the name of an instance profile's role, empty when there is none any more; nil:
+	// every role has the name of its profile.
+	Role   func(profile string) string
+	Secret []byte // tokens are derived from it and outlive a restart
+	Now    func() time.Time
+	Logger *zap.Logger
 }
 
 // Listen opens the service's port. Packets leave with a TTL of one, the handshake's

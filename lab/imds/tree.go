@@ -105,9 +105,9 @@ func (s Service) tree(i fleet.Instance) tree {
 		meta("network/interfaces/macs/"+i.MAC+"/security-group-ids", strings.Join(ids, "\n"))
 	}
 	s.notices(i, meta)
-	if i.Profile != "" {
+	if role := s.role(i); role != "" {
 		meta("iam/info", s.profile(i))
-		meta("iam/security-credentials/"+i.Profile, s.credentials(i))
+		meta("iam/security-credentials/"+role, s.credentials(i))
 	}
 	if i.MetadataTags {
 		for key, value := range i.Tags {
@@ -171,8 +171,16 @@ func (s Service) credentials(i fleet.Instance) string {
 	})
 }
 
+// role is the role of an instance's profile.
+func (s Service) role(i fleet.Instance) string {
+	if s.Role == nil || i.Profile == "" {
+		return i.Profile
+	}
+	return s.Role(i.Profile)
+}
+
 func (s Service) session(i fleet.Instance) identity.Session {
-	return s.Roles.Session(s.Plan.AssumedRole(i.Profile, i.ID))
+	return s.Roles.Session(s.Plan.AssumedRole(s.role(i), i.ID))
 }
 
 // pretty spells JSON as EC2 does.

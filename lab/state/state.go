@@ -90,6 +90,12 @@ func (d Dir) Inventory() string { return d.join("ec2.json") }
 // Volume is the disk of a volume that was made by itself.
 func (d Dir) Volume(id string) string { return d.join("volumes", id+".raw") }
 
+// Roles is the record of IAM's roles, instance profiles and policies.
+func (d Dir) Roles() string { return d.join("iam.json") }
+
+// Recorded is the record of stacks' resources that have nothing behind them.
+func (d Dir) Recorded() string { return d.join("recorded.json") }
+
 // Control is the socket that commands reach the daemon through.
 func (d Dir) Control() string { return d.join("control.sock") }
 

@@ -127,7 +127,7 @@ func scalar(path string, n *yaml.Node) (any, error) {
 		}
 		return n.Value, nil
 	case "!!float":
-		if f, err := strconv.ParseFloat(n.Value, 64); err == nil {
+		if f, err := strconv.ParseFloat(n.Value, 64); err == nil && strings.ContainsAny(n.Value, ".eE") {
 			return f, nil
 		}
 		return n.Value, nil

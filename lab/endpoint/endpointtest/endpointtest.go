@@ -27,10 +27,13 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/recorded"
 	"github.com/ovenbird-dev/ovenbird/lab/ebs"
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
+	"github.com/ovenbird-dev/ovenbird/lab/iam"
 	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 	"github.com/ovenbird-dev/ovenbird/lab/wire"
@@ -43,6 +46,8 @@ type Endpoint struct {
 	Regions []string // the first is the configuration's, unless another is asked for
 	// Catalog is what the calls work on, for a test to look behind them.
 	Catalog *catalog.Catalog
+	// Stacks run until the test ends.
+	Stacks *cloudformation.Stacks
 	// Faults are empty at first; Add and Clear them at any time.
 	Faults *fault.Set
 
@@ -132,17 +137,30 @@ func Start(t testing.TB, options ...Option) *Endpoint {
 	if err := store.Open(); err != nil {
 		t.Fatal(err)
 	}
-	e := &Endpoint{Account: plan.Account, Regions: plan.Regions(), Catalog: c, Faults: &fault.Set{}, puts: map[string]map[int]int{}}
+	principals := &iam.Store{Path: filepath.Join(s.dir, "iam.json"), Plan: plan, Profile: "node", Now: s.now}
+	kept := &recorded.Store{Path: filepath.Join(s.dir, "recorded.json"), Plan: plan}
+	stacks := &cloudformation.Stacks{Path: filepath.Join(s.dir, "cloudformation.json"), Plan: plan, Now: s.now, Logger: s.logger}
+	for _, open := range []func() error{principals.Open, kept.Open, stacks.Open} {
+		if err := open(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := &Endpoint{Stacks: stacks, Account: plan.Account, Regions: plan.Regions(), Catalog: c, Faults: &fault.Set{}, puts: map[string]map[int]int{}}
 	server := httptest.NewTLSServer(endpoint.New(endpoint.Options{
-		Plan: plan, Fleet: noFleet{}, Catalog: c, Store: store, Now: s.now, Logger: s.logger, Faults: e.Faults, Seen: e.see,
+		Plan: plan, Fleet: noFleet{}, Catalog: c, Store: store, IAM: principals, Recorded: kept, Stacks: stacks, Now: s.now, Logger: s.logger, Faults: e.Faults, Seen: e.see,
 		Keys: keys{
 			adminKey: {AccessKeyID: adminKey, SecretAccessKey: adminSecret, ARN: plan.IAM("user/admin")},
 			roleKey:  {AccessKeyID: roleKey, SecretAccessKey: roleSecret, SessionToken: roleToken, ARN: plan.AssumedRole("node", "i-0123456789abcdef0")},
 		},
 	}))
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { stacks.Run(ctx) })
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
+		stop()
+		running.Wait()
 		c.Close()
 	})
 	e.URL, e.roots, e.ca = server.URL, x509.NewCertPool(), filepath.Join(s.dir, "ca.pem")
