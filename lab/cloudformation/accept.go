@@ -125,6 +125,10 @@ func prune(v any, then bool) any {
 			out[i] = prune(value, then)
 		}
 		return out
+	case string:
+		if strings.Contains(v, "{{resolve:") {
+			return nil
+		}
 	}
 	return v
 }
