@@ -39,7 +39,7 @@ func (s *Stacks) operate(daemon, ctx context.Context, id string) {
 		}
 		switch st.Operation.Phase {
 		case forward:
-			err = r.forward(st)
+			err = r.forward(st) //nolint:contextcheck // a run has its own
 		case restore:
 			err = r.restore(st)
 		case cleanUp:
@@ -122,7 +122,7 @@ func (r *run) forward(st *stack) error {
 	case reason == "":
 		var outputs map[string]output
 		if outputs, err = v.outputs(); err == nil {
-			err = r.succeed(v, outputs, imports)
+			err = r.succeed(outputs, imports)
 		}
 		if err == nil || r.daemon.Err() != nil {
 			return err
@@ -145,7 +145,7 @@ func (r *run) limit(st *stack) (context.Context, context.CancelFunc) {
 }
 
 // succeed ends a forward phase, unless the outputs do not fit in with other stacks'.
-func (r *run) succeed(v *view, outputs map[string]output, imports []string) error {
+func (r *run) succeed(outputs map[string]output, imports []string) error {
 	st, err := r.get(r.id)
 	if err != nil {
 		return err

@@ -190,7 +190,7 @@ func principal(s map[string]any) error {
 	for kind, v := range object {
 		values, isList := texts(v)
 		if !isList || len(values) == 0 {
-			return fmt.Errorf("Principal %s is a string or a list of strings", kind)
+			return fmt.Errorf("the Principal %s is a string or a list of strings", kind)
 		}
 		for _, value := range values {
 			if kind == "Service" && !strings.Contains(value, ".amazonaws.com") {
@@ -207,7 +207,7 @@ func conditions(v any) error {
 	}
 	object, ok := v.(map[string]any)
 	if !ok {
-		return fmt.Errorf("Condition is an object")
+		return fmt.Errorf("a Condition is an object")
 	}
 	for operator, keys := range object {
 		bare := strings.TrimSuffix(operator, "IfExists")

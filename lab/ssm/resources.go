@@ -13,7 +13,7 @@ import (
 
 // tokenTag marks which request of a stack has made a parameter. It is none that a client can
 // set or sees.
-const tokenTag = "aws:ovenbird:token"
+const tokenTag = "aws:ovenbird:token" //nolint:gosec // no credential
 
 // ResourceTypes are what stacks can make: AWS::SSM::Parameter, of the service's own region.
 func (s Service) ResourceTypes() []resource.Type {

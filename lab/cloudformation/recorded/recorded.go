@@ -70,11 +70,11 @@ func (s *Store) change(alter func(map[string]item) error) error {
 	return err
 }
 
-func (s *Store) get(kind, id string) (item, bool) {
+func (s *Store) has(kind, id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i, ok := s.all[kind+" "+id]
-	return i, ok
+	_, ok := s.all[kind+" "+id]
+	return ok
 }
 
 // form is what makes a type of a record: how its resources are identified, and what is wrong
@@ -142,7 +142,7 @@ func (h handler) Delete(_ context.Context, id string, _ resource.Request) error 
 func (handler) Ref(id string) string { return id }
 
 func (h handler) Attribute(_ context.Context, id, name string) (any, error) {
-	if _, ok := h.get(h.kind, id); !ok {
+	if !h.has(h.kind, id) {
 		return nil, resource.ErrNotFound
 	}
 	return h.attribute(h.Store, id, name), nil

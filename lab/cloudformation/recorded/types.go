@@ -115,11 +115,6 @@ func checkListener(s *Store, properties map[string]any) error {
 	return nil
 }
 
-func (s *Store) has(kind, id string) bool {
-	_, ok := s.get(kind, id)
-	return ok
-}
-
 // keeping are buckets, keys and log groups. No service answers for them: nothing can be put
 // into a bucket or a log group, or encrypted with a key.
 func (s *Store) keeping() []resource.Type {

@@ -321,7 +321,7 @@ func usesOf(name string, arg any, conditions map[string]bool, found func(name, a
 				found(resource, attribute)
 			}
 		}
-		uses(map[string]any(own), conditions, found)
+		uses(own, conditions, found)
 	case name == "Fn::If" && len(list) == 3 && conditions != nil:
 		condition, _ := list[0].(string)
 		if conditions[condition] {
