@@ -25,6 +25,7 @@ type checkResult struct {
 	File     string              `json:"file"`
 	Cluster  string              `json:"cluster,omitempty"`
 	Endpoint string              `json:"endpoint,omitempty"`
+	Hosts    bool                `json:"hostsControlPlanes,omitempty"`
 	Problems nodeconfig.Problems `json:"problems"`
 	Warnings []string            `json:"warnings"`
 }
@@ -89,17 +90,22 @@ func check(path string, stdin io.Reader) (checkResult, error) {
 		result.Problems = userData.Locate(nodeconfig.Problems{nodeconfig.ProblemOf(err)})
 		return result, nil
 	}
+	result.Warnings = append(result.Warnings, userData.Warnings...)
+	if result.Hosts = userData.Host != nil; result.Hosts {
+		return result, nil
+	}
 	result.Cluster = userData.Spec.Cluster.Name
 	if known {
 		result.Endpoint = cluster.Endpoint
 	}
-	result.Warnings = append(result.Warnings, userData.Warnings...)
 	return result, nil
 }
 
 // whatFollows says which cluster the node joins, as far as user-data tells.
 func whatFollows(result checkResult) string {
 	switch {
+	case result.Hosts:
+		return "the instance hosts control planes"
 	case result.Endpoint != "":
 		return fmt.Sprintf("the node joins cluster %s at %s", result.Cluster, result.Endpoint)
 	case result.Cluster != "":

@@ -44,6 +44,10 @@ func advise(phase string, err error) string {
 		return advice.Unit("containerd")
 	case "kubelet":
 		return advice.Unit("kubelet")
+	case "host":
+		return advice.Unit("ovenbird-host")
+	case "control-planes":
+		return advice.Unit("ovenbird")
 	case "network", "ready":
 		if text := adviseOnConnection(err); text != "" {
 			return text

@@ -64,11 +64,15 @@ func ReadDropIns(root rootfs.Root) ([]nodeconfig.DropIn, error) {
 	return dropIns, nil
 }
 
-// ReadUserData reads user-data over the image's drop-ins that says where its cluster is.
+// ReadUserData reads user-data over the image's drop-ins that says where its cluster is, or
+// that the instance hosts control planes.
 func ReadUserData(data []byte, dropIns ...nodeconfig.DropIn) (nodeconfig.UserData, discover.Cluster, error) {
 	userData, err := nodeconfig.Parse(data, dropIns...)
 	if err != nil {
 		return nodeconfig.UserData{}, discover.Cluster{}, err
+	}
+	if userData.Host != nil {
+		return userData, discover.Cluster{}, nil
 	}
 	cluster, err := discover.FromNodeConfig(userData.Spec.Cluster)
 	var problems nodeconfig.Problems
@@ -78,13 +82,14 @@ func ReadUserData(data []byte, dropIns ...nodeconfig.DropIn) (nodeconfig.UserDat
 	return userData, cluster, err
 }
 
-// Files are a node's files by who reads them. The kubeconfig is kubelet's too, but says
-// whose the certificate on disk is, so it is written with that.
-type Files struct{ Environment, Network, Resolver, Containerd, Kubelet, Kubeconfig []rootfs.File }
+// Files are an instance's files by who reads them. The kubeconfig is kubelet's too, but says
+// whose the certificate on disk is, so it is written with that. Host is all that an instance
+// has instead of the last four that hosts control planes.
+type Files struct{ Environment, Resolver, Network, Containerd, Kubelet, Kubeconfig, Host []rootfs.File }
 
 // All returns all of them.
 func (f Files) All() []rootfs.File {
-	return slices.Concat(f.Environment, f.Network, f.Resolver, f.Containerd, f.Kubelet, f.Kubeconfig)
+	return slices.Concat(f.Environment, f.Network, f.Resolver, f.Containerd, f.Kubelet, f.Kubeconfig, f.Host)
 }
 
 // trustedPath is where every Go program looks for authorities besides the bundle of the
@@ -145,9 +150,21 @@ func (f Facts) bootstrapKubeconfig() rootfs.File {
 	return identity.BootstrapKubeconfig(f.Cluster, f.Instance.Region, f.stsEndpoint())
 }
 
-// Files returns the files of a node with these facts. The keys, the certificate and the
-// pod network come later, from the cluster.
+// machineFiles are those that an instance has whatever it does.
+func (f Facts) machineFiles() Files {
+	return Files{
+		Environment: append(systemd.EnvironmentFiles(f.configured()),
+			rootfs.File{Path: trustedPath, Data: f.UserData.TrustedCAs}),
+		Resolver: []rootfs.File{systemd.ResolverFile(f.UserData.Spec.Instance.Network)},
+	}
+}
+
+// Files returns the files of an instance with these facts. The keys, the certificate and the
+// pod network of a node come later, from the cluster.
 func (f Facts) Files() (Files, error) {
+	if f.UserData.Host != nil {
+		return f.hostFiles()
+	}
 	minor, err := f.Image.Minor()
 	if err != nil {
 		return Files{}, err
@@ -160,13 +177,9 @@ func (f Facts) Files() (Files, error) {
 	}
 	spec := f.UserData.Spec
 	fromTags, _ := kubelet.ReadTags(f.Tags)
-	files := Files{
-		Environment: append(systemd.EnvironmentFiles(f.configured()),
-			rootfs.File{Path: trustedPath, Data: f.UserData.TrustedCAs}),
-		Network:    []rootfs.File{network.SecondaryFile(f.Interface)},
-		Resolver:   []rootfs.File{systemd.ResolverFile(spec.Instance.Network)},
-		Kubeconfig: []rootfs.File{f.bootstrapKubeconfig(), f.kubeconfig()},
-	}
+	files := f.machineFiles()
+	files.Network = []rootfs.File{network.SecondaryFile(f.Interface)}
+	files.Kubeconfig = []rootfs.File{f.bootstrapKubeconfig(), f.kubeconfig()}
 	files.Containerd, err = containerd.Files(containerd.Input{
 		PauseImage:  f.Image.PauseImage,
 		UserConfig:  spec.Containerd.Config,

@@ -57,12 +57,19 @@ type Options struct {
 	Examine func(ctx context.Context) (found, whatToDo string)
 }
 
-// Join makes the instance a Ready node, says so, and returns when those who wait for it
-// know too, or when ctx ends.
+// Join makes the instance a Ready node, or a host of control planes when its user-data says so,
+// tells, and returns when those who wait for it know too, or when ctx ends.
 func Join(ctx context.Context, options Options) error {
 	n := &node{Options: options}
 	n.runner = &runner{clock: n.Clock, random: n.Random, report: n.changed, lasting: n.failsForLong, status: Status{Agent: n.Release}}
-	if err := n.runner.run(ctx, n.phases()); err != nil {
+	if err := n.runner.run(ctx, n.firstPhases()); err != nil {
+		return fmt.Errorf("joining was interrupted: %w", err)
+	}
+	phases, afterwards := n.phases(), n.afterwards
+	if n.facts.UserData.Host != nil {
+		phases, afterwards = n.hostPhases(), n.afterHosting
+	}
+	if err := n.runner.run(ctx, phases); err != nil {
 		return fmt.Errorf("joining was interrupted: %w", err)
 	}
 	ready := n.Clock.SinceBoot()
@@ -77,7 +84,7 @@ func Join(ctx context.Context, options Options) error {
 	if err := n.Notify("READY=1\nSTATUS=" + n.headline); err != nil {
 		return fmt.Errorf("tell systemd that the node is ready: %w", err)
 	}
-	if err := n.runner.run(ctx, n.afterwards(status)); err != nil {
+	if err := n.runner.run(ctx, afterwards(status)); err != nil {
 		return fmt.Errorf("what follows joining was interrupted: %w", err)
 	}
 	return nil
@@ -105,13 +112,20 @@ type node struct {
 	signals *lifecycle.Signals
 }
 
-func (n *node) phases() []Phase {
+// firstPhases find out what the instance is to be.
+func (n *node) firstPhases() []Phase {
 	return []Phase{
 		// The service is the instance's own and comes with the network: ask often.
 		{Name: "metadata", Attempt: 15 * time.Second, Longest: time.Second, Run: n.readMetadata},
 		{Name: "configuration", Needs: []string{"metadata"}, Attempt: 30 * time.Second, Run: n.orGiveUp(n.readConfiguration)},
+	}
+}
+
+// phases follow on a node.
+func (n *node) phases() []Phase {
+	return []Phase{
 		// Before anything writes to a directory that moves onto another drive.
-		{Name: "storage", Needs: []string{"configuration"}, Attempt: storageAttempt, Run: n.prepareStorage},
+		{Name: "storage", Attempt: storageAttempt, Run: n.prepareStorage},
 		// Beside the others, as they may take long; kubelet starts on what they leave.
 		{Name: "scripts", Needs: []string{"storage"}, Attempt: scriptsAttempt, Run: n.runScripts},
 		{Name: "files", Needs: []string{"storage"}, Attempt: time.Minute, Run: n.writeFiles},
@@ -155,6 +169,9 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	}
 	n.facts.CPUs, n.facts.MemoryMiB = n.CPUs, n.MemoryMiB
 	n.facts.Identity, n.facts.Environ = n.Identity, n.Environ
+	if n.facts.UserData.Host != nil {
+		return n.readHost(ctx)
+	}
 	if n.facts.Tags, err = n.Metadata.Tags(ctx, kubelet.IsNodeTag); err != nil {
 		return err
 	}
@@ -175,13 +192,19 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	if n.facts.Image, err = image.Read(n.Root); err != nil {
 		return withAdvice(err, advice.Image)
 	}
+	n.describe()
+	return nil
+}
+
+// describe tells what user-data has made of the instance.
+func (n *node) describe() {
+	warnings := n.facts.Warnings()
 	n.runner.describe(func(s *Status) {
-		s.Node, s.Cluster, s.Warnings = n.facts.NodeName(), n.facts.Cluster.Name, n.facts.Warnings()
+		s.Node, s.Cluster, s.Warnings, s.Hosts = n.facts.NodeName(), n.facts.Cluster.Name, warnings, n.facts.UserData.Host != nil
 	})
-	for _, warning := range n.facts.Warnings() {
+	for _, warning := range warnings {
 		n.Log.Warn("configuration", zap.String("warning", warning))
 	}
-	return nil
 }
 
 func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
@@ -189,6 +212,12 @@ func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
 	if n.files, err = n.facts.Files(); err != nil {
 		return err
 	}
+	return n.apply(ctx)
+}
+
+// apply writes the files, marks whose have changed, and has the machine's own services read
+// theirs.
+func (n *node) apply(ctx context.Context) error {
 	for _, group := range []struct {
 		unit  string
 		files []rootfs.File
@@ -198,6 +227,7 @@ func (n *node) writeFiles(ctx context.Context, _ func(string)) error {
 		{resolverUnit, n.files.Resolver},
 		{containerdUnit, n.files.Containerd},
 		{kubeletUnit, n.files.Kubelet},
+		{hostUnit, n.files.Host},
 	} {
 		if err := n.markStale(group.unit, group.files); err != nil {
 			return err

@@ -24,13 +24,18 @@ func (n *node) afterwards(status Status) []Phase {
 			return ctx.Err()
 		}},
 	}
-	if n.signals.Any() {
-		phases = append(phases, Phase{Name: "signals", Attempt: time.Minute, Run: func(ctx context.Context, tell func(string)) error {
-			tell("those who wait for the node")
-			return n.signals.Ready(ctx)
-		}})
+	return append(phases, n.signalPhase()...)
+}
+
+// signalPhase tells those who wait, if anybody does.
+func (n *node) signalPhase() []Phase {
+	if !n.signals.Any() {
+		return nil
 	}
-	return phases
+	return []Phase{{Name: "signals", Attempt: time.Minute, Run: func(ctx context.Context, tell func(string)) error {
+		tell("those who wait for the node")
+		return n.signals.Ready(ctx)
+	}}}
 }
 
 // listen finds out who waits for the node.

@@ -35,7 +35,8 @@ type Status struct {
 	Instance string   `json:"instance,omitempty"`
 	Node     string   `json:"node,omitempty"`
 	Cluster  string   `json:"cluster,omitempty"`
-	Ready    *float64 `json:"ready,omitempty"` // when the Node became Ready
+	Hosts    bool     `json:"hostsControlPlanes,omitempty"` // it is no node
+	Ready    *float64 `json:"ready,omitempty"`              // when the Node, or the service, became Ready
 	Warnings []string `json:"warnings,omitempty"`
 	// Scripts are those of user-data, in their order, as far as they are done.
 	Scripts []ScriptStatus `json:"scripts,omitempty"`
@@ -117,6 +118,9 @@ func (s Status) headline(failed func(PhaseStatus) string) string {
 	if name == "" {
 		name = "this machine"
 	}
+	if s.Hosts && s.Ready != nil {
+		return fmt.Sprintf("%s hosts control planes, %.1fs after kernel start", name, *s.Ready)
+	}
 	if s.Ready != nil {
 		return fmt.Sprintf("%s is Ready in cluster %s, %.1fs after kernel start", name, s.Cluster, *s.Ready)
 	}
@@ -133,7 +137,11 @@ func (s Status) headline(failed func(PhaseStatus) string) string {
 		}
 		busy = append(busy, text)
 	}
-	return fmt.Sprintf("%s is joining: %s", name, strings.Join(busy, ", "))
+	doing := "is joining"
+	if s.Hosts {
+		doing = "is becoming a host of control planes"
+	}
+	return fmt.Sprintf("%s %s: %s", name, doing, strings.Join(busy, ", "))
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -23,6 +23,8 @@ const (
 	manager        = "systemd"
 	containerdUnit = "containerd.service"
 	kubeletUnit    = "kubelet.service"
+	hostUnit       = "ovenbird-host.service"
+	serviceUnit    = "ovenbird.service"
 	resolverUnit   = "systemd-resolved.service"
 	networkUnit    = "systemd-networkd.service"
 )

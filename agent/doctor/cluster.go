@@ -28,7 +28,7 @@ func checkUserData(ctx context.Context, p *patient) (string, error) {
 	if err != nil {
 		return "", fail(advice.Metadata, "%w", err)
 	}
-	if named, err := nodeconfig.Parse(data); err == nil && !discover.SaysWhere(named.Spec.Cluster) {
+	if named, err := nodeconfig.Parse(data); err == nil && named.Host == nil && !discover.SaysWhere(named.Spec.Cluster) {
 		p.userData = &named
 		return "", skipped("user-data leaves it to EKS to say where the cluster is: `ovenbird-agent status` tells what it said")
 	}
@@ -36,7 +36,11 @@ func checkUserData(ctx context.Context, p *patient) (string, error) {
 	if err != nil {
 		return "", fail(advice.UserData, "user-data: %w", err)
 	}
-	p.userData, p.cluster = &userData, &cluster
+	p.userData = &userData
+	if userData.Host != nil {
+		return "", skipped("user-data makes the instance a host of control planes, not a node")
+	}
+	p.cluster = &cluster
 	return fmt.Sprintf("a NodeConfig for cluster %s at %s", cluster.Name, cluster.Endpoint), nil
 }
 

@@ -23,10 +23,14 @@ type UserData struct {
 	TrustedCAs []byte
 	// Scripts are the text/x-shellscript parts, in their order.
 	Scripts []Script
+	// Host is not nil when the instance hosts control planes and is no node. Of the Config, the
+	// instance's environment and network count then.
+	Host *ControlPlaneHost
 	// Warnings name what will have no effect: kubelet drops fields that it does not know.
 	Warnings []string
 
 	documents []document
+	hosts     []document
 }
 
 // DropIn is a file of NodeConfig documents that the image brings along.
@@ -55,9 +59,9 @@ func (u UserData) Locate(problems Problems) Problems {
 
 // Parse reads user-data: a NodeConfig in YAML or JSON, or a MIME multipart of those, of
 // which later ones win, with authorities and scripts among them. Drop-ins come before all of
-// it and may stand for it. Gzip and base64 are undone. Any error is of type Problems; with
-// one come the environment and the authorities as far as they can be read, so that the
-// error can be told to whoever they name.
+// it and may stand for it. A ControlPlaneHost among them makes the instance no node. Gzip and
+// base64 are undone. Any error is of type Problems; with one come the environment and the
+// authorities as far as they can be read, so that the error can be told to whoever they name.
 func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
 	var parts []part
 	for _, dropIn := range dropIns {
@@ -79,8 +83,13 @@ func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
 	trees, warnings, found := readDocuments(result.documents)
 	result.Warnings = append(result.Warnings, warnings...)
 	problems = append(problems, found...)
+	result.Host, found = readHosts(result.hosts)
+	problems = append(problems, found...)
 	if len(problems) > 0 {
 		return readable(trees, result.TrustedCAs), problems
+	}
+	if len(trees) == 0 && result.Host != nil {
+		return result, nil
 	}
 	if len(trees) == 0 && len(result.Scripts) > 0 {
 		return UserData{}, Problems{{Message: "shell scripts alone name no cluster: put them and a NodeConfig into a MIME multipart, as parts of type " + typeScript + " and " + typeNodeConfig + ", or call " + bootstrapPath}}
@@ -98,6 +107,9 @@ func Parse(userData []byte, dropIns ...DropIn) (UserData, error) {
 	}
 	if problems := result.Spec.Instance.LocalStorage.incomplete(); len(problems) > 0 {
 		return UserData{}, result.Locate(problems)
+	}
+	if result.Host != nil {
+		result.Warnings = append(result.Warnings, result.Spec.idleOnHost()...)
 	}
 	return result, nil
 }
@@ -117,7 +129,7 @@ func readable(trees []tree, trustedCAs []byte) UserData {
 func (u *UserData) add(p part) (problems Problems) {
 	switch p.mediaType {
 	case typeNodeConfig:
-		u.documents = append(u.documents, splitDocuments(p)...)
+		u.documents = append(u.documents, u.cutHosts(splitDocuments(p))...)
 	case typePEM:
 		if err := checkCertificates(p.body); err != nil {
 			problems = append(problems, p.problem("", "%v", err))
@@ -184,25 +196,35 @@ func splitDocuments(p part) []document {
 
 // decode reads one document strictly. The tree is nil when there is nothing to go on with.
 func (d document) decode() (Config, tree, Problems) {
-	data, err := yaml.YAMLToJSONStrict(d.data)
-	if err != nil {
-		return Config{}, nil, Problems{d.yamlProblem(err)}
-	}
 	var config Config
-	strict, err := kjson.UnmarshalStrict(data, &config)
-	if err != nil {
-		field, message := typeError(err)
-		return Config{}, nil, Problems{d.part.problem(field, "%s", message)}
-	}
-	var problems Problems
-	for _, err := range strict {
-		problems = append(problems, d.part.problem(fieldPath(err), "unknown field"))
+	data, problems := d.strictly(&config)
+	if data == nil {
+		return Config{}, nil, problems
 	}
 	var t tree
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &t); err != nil {
 		problems = append(problems, d.part.problem("", "%v", err))
 	}
 	return config, t, problems
+}
+
+// strictly reads the document into a struct and returns it in JSON, nil when there is nothing
+// to go on with.
+func (d document) strictly(into any) ([]byte, Problems) {
+	data, err := yaml.YAMLToJSONStrict(d.data)
+	if err != nil {
+		return nil, Problems{d.yamlProblem(err)}
+	}
+	strict, err := kjson.UnmarshalStrict(data, into)
+	if err != nil {
+		field, message := typeError(err)
+		return nil, Problems{d.part.problem(field, "%s", message)}
+	}
+	var problems Problems
+	for _, err := range strict {
+		problems = append(problems, d.part.problem(fieldPath(err), "unknown field"))
+	}
+	return data, problems
 }
 
 // yamlProblem drops what says nothing to the user, and counts lines from the part's first.
