@@ -26,7 +26,7 @@ func newRootCommand() *cobra.Command {
 		cmd.GroupID = "operate"
 		root.AddCommand(cmd)
 	}
-	for _, cmd := range []*cobra.Command{newServeCommand(), newStopCommand(), newRenderCommand(), newBackupCommand(), newRestoreCommand(), newBackupKeyCommand(), newVerifyCommand()} {
+	for _, cmd := range []*cobra.Command{newServeCommand(), newHostCommand(), newStopCommand(), newRenderCommand(), newBackupCommand(), newRestoreCommand(), newBackupKeyCommand(), newVerifyCommand()} {
 		cmd.GroupID = "run"
 		root.AddCommand(cmd)
 	}
