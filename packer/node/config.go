@@ -30,6 +30,12 @@ type Config struct {
 	// The ovenbird-agent program, built for linux/amd64.
 	AgentPath string `mapstructure:"agent_path" required:"true"`
 
+	// The ovenbird program, built for linux/amd64. With it an instance of the image can host
+	// control planes too, if its user-data says so: besides the program, etcd and every
+	// Kubernetes version of components_dir that has kube-apiserver, kube-controller-manager
+	// and kube-scheduler are installed. Their clusters are of those versions.
+	OvenbirdPath string `mapstructure:"ovenbird_path"`
+
 	// Archives of container images that the node comes with, unpacked and kept from
 	// kubelet's garbage collection: OCI layouts in a tar (as from `skopeo copy` or
 	// `docker buildx build --output type=oci`) and what `docker save` writes, not
@@ -37,6 +43,7 @@ type Config struct {
 	ContainerImages []string `mapstructure:"container_images"`
 
 	release  release
+	control  controlPlane
 	archived []containerimage.Archived
 	ctx      interpolate.Context
 }
@@ -53,7 +60,7 @@ func (c *Config) prepare(raws ...any) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.prepareComponents(), c.prepareAgent(), c.prepareImages())
+	return errors.Join(c.prepareComponents(), c.prepareAgent(), c.prepareOvenbird(), c.prepareImages())
 }
 
 // unknown is what Packer hands over for a value of a data source that it has not asked,
@@ -91,6 +98,22 @@ func (c *Config) prepareAgent() error {
 	}
 	c.AgentPath = path
 	return program("agent_path", path)
+}
+
+func (c *Config) prepareOvenbird() error {
+	if c.OvenbirdPath == "" {
+		return nil
+	}
+	path, err := filepath.Abs(c.OvenbirdPath)
+	if err != nil {
+		return fmt.Errorf("ovenbird_path: %w", err)
+	}
+	c.OvenbirdPath = path
+	if err := program("ovenbird_path", path); err != nil || c.release.dir == "" { // whose own error is told
+		return err
+	}
+	c.control, err = findControlPlane(c.release.dir)
+	return err
 }
 
 func (c *Config) prepareImages() error {

@@ -21,6 +21,7 @@ type FlatConfig struct {
 	KubernetesVersion   *string           `mapstructure:"kubernetes_version" required:"true" cty:"kubernetes_version" hcl:"kubernetes_version"`
 	ComponentsDir       *string           `mapstructure:"components_dir" required:"true" cty:"components_dir" hcl:"components_dir"`
 	AgentPath           *string           `mapstructure:"agent_path" required:"true" cty:"agent_path" hcl:"agent_path"`
+	OvenbirdPath        *string           `mapstructure:"ovenbird_path" cty:"ovenbird_path" hcl:"ovenbird_path"`
 	ContainerImages     []string          `mapstructure:"container_images" cty:"container_images" hcl:"container_images"`
 }
 
@@ -47,6 +48,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"kubernetes_version":         &hcldec.AttrSpec{Name: "kubernetes_version", Type: cty.String, Required: false},
 		"components_dir":             &hcldec.AttrSpec{Name: "components_dir", Type: cty.String, Required: false},
 		"agent_path":                 &hcldec.AttrSpec{Name: "agent_path", Type: cty.String, Required: false},
+		"ovenbird_path":              &hcldec.AttrSpec{Name: "ovenbird_path", Type: cty.String, Required: false},
 		"container_images":           &hcldec.AttrSpec{Name: "container_images", Type: cty.List(cty.String), Required: false},
 	}
 	return s

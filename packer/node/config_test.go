@@ -116,3 +116,50 @@ func TestTheReleaseIsWhatTheAgentReads(t *testing.T) {
 		t.Errorf("release.json is\n%s\nwant\n%s", got, want)
 	}
 }
+
+// withControlPlane adds what hosts control planes to a components directory.
+func withControlPlane(t *testing.T, dir string) (ovenbird string) {
+	t.Helper()
+	for _, version := range []string{"1.36.4", "1.37.2"} {
+		for _, name := range controlPlanePrograms {
+			writeProgram(t, filepath.Join(dir, "kubernetes", version, name))
+		}
+	}
+	writeProgram(t, filepath.Join(dir, "kubernetes", "1.35.0", "kube-apiserver")) // not whole
+	writeProgram(t, filepath.Join(dir, "etcd", "3.7.1", "etcd"))
+	ovenbird = filepath.Join(t.TempDir(), "ovenbird")
+	writeProgram(t, ovenbird)
+	return ovenbird
+}
+
+func TestWhatHostsControlPlanesIsChecked(t *testing.T) {
+	for name, test := range map[string]struct {
+		without string // below the components directory
+		path    func(ovenbird string) string
+		want    string
+	}{
+		"everything":           {"no/such/file", func(o string) string { return o }, ""},
+		"no program":           {"no/such/file", func(o string) string { return o + "-missing" }, "ovenbird_path: there is no"},
+		"no Kubernetes at all": {"kubernetes/*/kube-apiserver", func(o string) string { return o }, "ovenbird_path: no Kubernetes version in components_dir"},
+		"no etcd":              {"etcd", func(o string) string { return o }, "components_dir: there is no directory"},
+		"an etcd without etcd": {"etcd/3.7.1/etcd", func(o string) string { return o }, "components_dir: there is no"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, agent := components(t)
+			ovenbird := withControlPlane(t, dir)
+			gone, err := filepath.Glob(filepath.Join(dir, test.without))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, path := range gone {
+				if err := os.RemoveAll(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err = new(Provisioner).Prepare(map[string]any{"kubernetes_version": "1.37.2", "components_dir": dir, "agent_path": agent, "ovenbird_path": test.path(ovenbird)})
+			if (err == nil) != (test.want == "") || err != nil && (!strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n")) {
+				t.Errorf("the error is %v, want it to say %q", err, test.want)
+			}
+		})
+	}
+}

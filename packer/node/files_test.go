@@ -14,24 +14,28 @@ func TestSystemdAcceptsTheUnits(t *testing.T) {
 		t.Skip("systemd-analyze is not installed")
 	}
 	root := t.TempDir()
-	for _, program := range []string{"/usr/bin/kubelet", "/usr/bin/containerd", "/usr/bin/ovenbird-agent", "/usr/sbin/iptables", "/usr/sbin/nft"} {
+	for _, program := range []string{"/usr/bin/kubelet", "/usr/bin/containerd", "/usr/bin/ovenbird-agent", "/usr/bin/ovenbird", "/usr/sbin/iptables", "/usr/sbin/nft"} {
 		writeProgram(t, filepath.Join(root, program))
 	}
-	units, err := nodeFiles.ReadDir("files/usr/lib/systemd/system")
+	const dir = "/usr/lib/systemd/system/"
+	entries, err := embedded(nodeFiles, "files")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := embedded(controlPlaneFiles, "control-plane-files")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
-	for _, unit := range units {
-		content, err := nodeFiles.ReadFile("files/usr/lib/systemd/system/" + unit.Name())
-		if err != nil {
-			t.Fatal(err)
+	for _, file := range append(entries, more...) {
+		if !strings.HasPrefix(file.path, dir) {
+			continue
 		}
-		target := filepath.Join(root, "usr/lib/systemd/system", unit.Name())
+		target := filepath.Join(root, file.path)
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(target, content, 0o644); err != nil {
+		if err := os.WriteFile(target, file.content, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		names = append(names, target)
@@ -64,8 +68,11 @@ func TestNothingOrdersTheAgentAgainstWhatItStarts(t *testing.T) {
 			t.Errorf("ovenbird-agent.service says %s", strings.TrimSpace(line))
 		}
 	}
-	for _, unit := range []string{"kubelet.service", "containerd.service", "ovenbird-watch.service"} {
+	for _, unit := range []string{"kubelet.service", "containerd.service", "ovenbird-watch.service", "ovenbird-host.service", "ovenbird.service"} {
 		content, err := nodeFiles.ReadFile("files/usr/lib/systemd/system/" + unit)
+		if err != nil {
+			content, err = controlPlaneFiles.ReadFile("control-plane-files/usr/lib/systemd/system/" + unit)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,30 +82,56 @@ func TestNothingOrdersTheAgentAgainstWhatItStarts(t *testing.T) {
 	}
 }
 
-func TestTheAgentIsConfinedWithoutAMountNamespace(t *testing.T) {
-	const unit = "files/usr/lib/systemd/system/ovenbird-agent.service"
-	content, err := nodeFiles.ReadFile(unit)
+// mountNamespace are options that each make one (systemd.exec(5)), and then no disk is mounted
+// for others. ProtectClock makes none, but closes block devices.
+var mountNamespace = []string{"ProtectSystem", "ProtectHome", "ProtectKernel", "ProtectControlGroups", "ProtectProc", "ProcSubset", "ProtectClock", "Private", "ReadOnlyPaths", "ReadWritePaths", "InaccessiblePaths", "TemporaryFileSystem", "BindPaths", "RootDirectory", "DynamicUser"}
+
+func TestWhoMountsIsConfinedWithoutAMountNamespace(t *testing.T) {
+	agent, err := nodeFiles.ReadFile("files/usr/lib/systemd/system/ovenbird-agent.service")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Each of these makes one (systemd.exec(5)), and then no disk is mounted for kubelet.
-	// ProtectClock makes none, but closes block devices.
-	for _, option := range []string{"ProtectSystem", "ProtectHome", "ProtectKernel", "ProtectControlGroups", "ProtectProc", "ProcSubset", "ProtectClock", "Private", "ReadOnlyPaths", "ReadWritePaths", "InaccessiblePaths", "TemporaryFileSystem", "BindPaths", "RootDirectory", "DynamicUser"} {
-		if strings.Contains(string(content), "\n"+option) {
-			t.Errorf("ovenbird-agent.service has %s", option)
+	host, err := controlPlaneFiles.ReadFile("control-plane-files/usr/lib/systemd/system/ovenbird-host.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for unit, content := range map[string][]byte{"ovenbird-agent.service": agent, "ovenbird-host.service": host} {
+		for _, option := range mountNamespace {
+			if strings.Contains(string(content), "\n"+option) {
+				t.Errorf("%s has %s", unit, option)
+			}
 		}
 	}
+	exposed(t, "ovenbird-agent.service", agent, "51") // docs/nodes.md says 5.1
+	exposed(t, "ovenbird-host.service", host, "45")
+}
+
+func TestTheServiceIsConfinedAndLeavesControlPlanesRunning(t *testing.T) {
+	content, err := controlPlaneFiles.ReadFile("control-plane-files/usr/lib/systemd/system/ovenbird.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"KillMode=process", "Restart=always", "Type=notify", "Requires=ovenbird-host.service", "After=ovenbird-host.service"} {
+		if !strings.Contains(string(content), "\n"+line+"\n") {
+			t.Errorf("ovenbird.service has no %s", line)
+		}
+	}
+	exposed(t, "ovenbird.service", content, "23") // docs/control-plane.md says 2.3
+}
+
+// exposed holds a unit to what systemd-analyze makes of it, in tenths.
+func exposed(t *testing.T, unit string, content []byte, threshold string) {
+	t.Helper()
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("systemd-analyze is not installed")
 	}
-	path := filepath.Join(t.TempDir(), filepath.Base(unit))
+	path := filepath.Join(t.TempDir(), unit)
 	if err := os.WriteFile(path, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// docs/nodes.md says 5.1.
-	out, err := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold=51", path).CombinedOutput()
+	out, err := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold="+threshold, path).CombinedOutput()
 	if err != nil {
-		t.Errorf("systemd-analyze security: %v\n%s", err, out)
+		t.Errorf("systemd-analyze security of %s: %v\n%s", unit, err, out)
 	}
 }

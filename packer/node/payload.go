@@ -39,17 +39,17 @@ var directories = []entry{
 
 // nodeEntries lists everything that is installed on a node but its container images.
 func (c *Config) nodeEntries() ([]entry, error) {
-	entries := slices.Clone(directories)
-	err := fs.WalkDir(nodeFiles, "files", func(name string, file fs.DirEntry, err error) error {
-		if err != nil || file.IsDir() {
-			return err
-		}
-		content, err := nodeFiles.ReadFile(name)
-		entries = append(entries, entry{path: strings.TrimPrefix(name, "files"), mode: 0o644, content: content})
-		return err
-	})
+	entries, err := embedded(nodeFiles, "files")
 	if err != nil {
-		return nil, fmt.Errorf("list the node's files: %w", err)
+		return nil, err
+	}
+	entries = append(entries, directories...)
+	if c.OvenbirdPath != "" {
+		more, err := c.control.entries(c.OvenbirdPath)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, more...)
 	}
 	release, err := c.release.file()
 	if err != nil {
@@ -66,6 +66,23 @@ func (c *Config) nodeEntries() ([]entry, error) {
 		}
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.path, b.path) })
+	return entries, nil
+}
+
+// embedded lists the files that come with this program below dir.
+func embedded(files embed.FS, dir string) ([]entry, error) {
+	var entries []entry
+	err := fs.WalkDir(files, dir, func(name string, file fs.DirEntry, err error) error {
+		if err != nil || file.IsDir() {
+			return err
+		}
+		content, err := files.ReadFile(name)
+		entries = append(entries, entry{path: strings.TrimPrefix(name, dir), mode: 0o644, content: content})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the node's files: %w", err)
+	}
 	return entries, nil
 }
 

@@ -1,8 +1,9 @@
 // Package node is the Packer provisioner ovenbird-node. It turns the Debian machine that
 // a builder runs into a Kubernetes node: agent, kubelet, containerd, runc, CNI plugins,
-// their units and kernel settings, and container images that are unpacked already. It
-// reaches the machine through Packer's communicator only, so it serves builders that
-// work in a directory and those that work over SSH alike.
+// their units and kernel settings, and container images that are unpacked already; on demand,
+// what hosts control planes comes with it. It reaches the machine through Packer's
+// communicator only, so it serves builders that work in a directory and those that work over
+// SSH alike.
 package node
 
 import (
@@ -87,6 +88,9 @@ func (p *Provisioner) prepareMachine(ctx context.Context, ui packersdk.Ui, machi
 func (p *Provisioner) install(ctx context.Context, ui packersdk.Ui, machine remote) error {
 	r := p.config.release
 	what := fmt.Sprintf("Installing Kubernetes %s, containerd %s, runc %s and the agent", r.Kubernetes, r.Containerd, r.Runc)
+	if control := p.config.control; len(control.kubernetes) > 0 {
+		what += fmt.Sprintf(", and ovenbird with etcd %s and control planes of Kubernetes %s", control.etcd, strings.Join(control.kubernetes, ", "))
+	}
 	return progress.Step(ui, what, func() error {
 		entries, err := p.config.nodeEntries()
 		if err != nil {

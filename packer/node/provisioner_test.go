@@ -159,11 +159,9 @@ func TestAMachineBecomesANode(t *testing.T) {
 	}
 }
 
-func TestTheNodeGetsItsFiles(t *testing.T) {
-	m := newMachine(t)
-	if err := provision(t.Context(), t, m); err != nil {
-		t.Fatal(err)
-	}
+// modes are the modes of what was installed, by path.
+func (m *machine) modes(t *testing.T) map[string]int64 {
+	t.Helper()
 	got := map[string]int64{}
 	reader := tar.NewReader(bytes.NewReader(m.files["payload.tar"]))
 	for {
@@ -179,6 +177,15 @@ func TestTheNodeGetsItsFiles(t *testing.T) {
 		}
 		got[header.Name] = header.Mode
 	}
+	return got
+}
+
+func TestTheNodeGetsItsFiles(t *testing.T) {
+	m := newMachine(t)
+	if err := provision(t.Context(), t, m); err != nil {
+		t.Fatal(err)
+	}
+	got := m.modes(t)
 	for name, mode := range map[string]int64{
 		"usr/bin/kubelet": 0o755, "usr/bin/containerd": 0o755, "usr/bin/containerd-shim-runc-v2": 0o755, "usr/bin/ctr": 0o755,
 		"usr/bin/runc": 0o755, "usr/bin/ovenbird-agent": 0o755,
@@ -196,7 +203,7 @@ func TestTheNodeGetsItsFiles(t *testing.T) {
 	}
 	// kube-proxy and pause run in containers only; the operator's and the control
 	// plane's programs have no business on a node.
-	for _, name := range []string{"usr/bin/kube-proxy", "usr/bin/pause", "usr/bin/kubectl"} {
+	for _, name := range []string{"usr/bin/kube-proxy", "usr/bin/pause", "usr/bin/kubectl", "usr/bin/ovenbird", "usr/lib/systemd/system/ovenbird.service"} {
 		if _, ok := got[name]; ok {
 			t.Errorf("%s is on the node", name)
 		}
@@ -205,6 +212,47 @@ func TestTheNodeGetsItsFiles(t *testing.T) {
 		if !bytes.Contains(m.files["images.tar"], []byte(`"`+reference+`"`)) {
 			t.Errorf("there is no image %s", reference)
 		}
+	}
+}
+
+func TestAnImageThatHostsControlPlanesIsANodesAndMore(t *testing.T) {
+	plain, both := newMachine(t), newMachine(t)
+	if err := provision(t.Context(), t, plain); err != nil {
+		t.Fatal(err)
+	}
+	dir, agent := components(t)
+	p := new(Provisioner)
+	err := p.Prepare(map[string]any{"kubernetes_version": "1.37.2", "components_dir": dir, "agent_path": agent, "ovenbird_path": withControlPlane(t, dir)})
+	if err == nil {
+		err = p.Provision(t.Context(), packersdk.TestUi(t), both, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := both.modes(t)
+	for name, mode := range plain.modes(t) {
+		if got[name] != mode {
+			t.Errorf("%s has mode %o, on a node %o", name, got[name], mode)
+		}
+		delete(got, name)
+	}
+	want := map[string]int64{
+		"usr/bin/ovenbird":                             0o755,
+		"usr/lib/systemd/system/ovenbird.service":      0o644,
+		"usr/lib/systemd/system/ovenbird-host.service": 0o644,
+		"usr/lib/ovenbird/components/coredns/1.15.0/":  0o755,
+		"usr/lib/ovenbird/components/etcd/3.7.1/etcd":  0o755,
+	}
+	for _, version := range []string{"1.36.4", "1.37.2"} {
+		for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+			want["usr/lib/ovenbird/components/kubernetes/"+version+"/"+name] = 0o755
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("beside a node's files there are\n%v\nwant\n%v", got, want)
+	}
+	if !slices.Equal(both.commands, plain.commands) {
+		t.Errorf("the commands were %q, for a node %q", both.commands, plain.commands)
 	}
 }
 

@@ -36,6 +36,18 @@ variable "agent_path" {
   default     = "bin/ovenbird-agent"
 }
 
+variable "control_plane" {
+  type        = bool
+  description = "Whether instances can host control planes too, of every Kubernetes version in components_dir."
+  default     = false
+}
+
+variable "ovenbird_path" {
+  type        = string
+  description = "The ovenbird program, which control_plane installs."
+  default     = "bin/ovenbird"
+}
+
 variable "extra_packages" {
   type        = list(string)
   description = "Debian packages besides, such as nfs-common."
@@ -162,6 +174,7 @@ build {
     kubernetes_version = data.ovenbird-release.this.kubernetes_version
     components_dir     = var.components_dir
     agent_path         = var.agent_path
+    ovenbird_path      = var.control_plane ? var.ovenbird_path : ""
     container_images   = var.container_images
   }
   post-processor "ovenbird-ami" {
