@@ -19,7 +19,8 @@ var policies = []struct {
 	without []string
 }{
 	// What an operator asks of the EKS API, and of CloudFormation, is asked with the operator's credentials.
-	{file: "service.json", program: "control-plane", without: []string{"control-plane/operator", "control-plane/bearer", "control-plane/workers"}},
+	{file: "service.json", program: "control-plane", without: []string{"control-plane/operator", "control-plane/bearer", "control-plane/workers", "control-plane/host"}},
+	{file: "host.json", program: "control-plane/host"},
 	{file: "node.json", program: "agent"},
 	{file: "bake.json", program: "packer"},
 	{file: "smoke.json", program: "scripts/aws-smoke"},
