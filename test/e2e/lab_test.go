@@ -103,6 +103,11 @@ func (l *lab) ctl(t *testing.T, limit time.Duration, command string, args ...str
 // try is run for commands that may fail.
 func (l *lab) try(t *testing.T, limit time.Duration, name string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
+	return l.command(limit, name, args...)
+}
+
+// command is try for other goroutines than the test's.
+func (l *lab) command(limit time.Duration, name string, args ...string) (stdout, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if strings.Contains(name, "/") && !filepath.IsAbs(name) {
