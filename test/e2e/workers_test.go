@@ -123,7 +123,7 @@ func (l *lab) workerParameters(t *testing.T, network map[string]string) map[stri
 		"ClusterName": mill, "ClusterEndpoint": cluster.Cluster.Endpoint,
 		"ClusterCertificateAuthority": cluster.Cluster.CertificateAuthority.Data, "ClusterServiceCidr": cluster.Cluster.KubernetesNetworkConfig.ServiceIpv4Cidr,
 		"VpcId": network["VpcId"], "SubnetIds": network["PrivateSubnetIds"], "ImageId": image,
-		"MinSize": "2", "MaxSize": "3", "MinInstancesInService": "2", "DrainTimeout": "120",
+		"ControlPlaneCidr": "10.0.0.10/32", "MinSize": "2", "MaxSize": "3", "MinInstancesInService": "2", "DrainTimeout": "120",
 		"TrustedCertificates": string(trusted),
 		"ExtraNodeConfig": fmt.Sprintf(`apiVersion: node.eks.aws/v1alpha1
 kind: NodeConfig
