@@ -229,8 +229,11 @@ func (f *Fleet) move(id string, from, to State, why Reason) error {
 	}
 	before := e.Instance
 	e.State, e.Reason, e.StateTime, e.Rebooting = to, why, f.Now().UTC(), false
-	if to == Running {
+	switch to {
+	case Running:
 		e.HasVolume = true
+	case Stopped:
+		e.settleStopped()
 	}
 	if err := f.save(); err != nil {
 		e.Instance = before

@@ -44,6 +44,24 @@ func TestAStoppedInstanceIsStartedWithItsVolumeAndAddress(t *testing.T) {
 	}
 }
 
+func TestNothingIsUnderWayWithTheVolumesOfAStoppedInstance(t *testing.T) {
+	f, _ := open(t, newDir(t), newHost())
+	i := reaches(t, f, launch(t, f, order()).ID, Running)
+	err := f.amend(i.ID, func(i *Instance) { // as the guest may leave it
+		i.Volumes = []Volume{{ID: "vol-1", State: Attaching}, {ID: "vol-2", State: Detaching}, {ID: "vol-3", State: Attached}}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Stop([]string{i.ID}, false); err != nil {
+		t.Fatal(err)
+	}
+	stopped := reaches(t, f, i.ID, Stopped)
+	if v := stopped.Volumes; len(v) != 2 || v[0].ID != "vol-1" || v[0].State != Attached || v[1].ID != "vol-3" {
+		t.Errorf("volumes %+v", v)
+	}
+}
+
 func TestAnInstanceThatCannotBeStartedAgainIsStoppedWithTheReason(t *testing.T) {
 	h, dir := newHost(), newDir(t)
 	f, _ := open(t, dir, h)

@@ -118,6 +118,15 @@ func (i *Instance) setVolume(volume string, to VolumeState) {
 	}
 }
 
+// settleStopped ends what was under way with volumes when the machine went: there is no guest
+// any more that has to take them or let them go.
+func (i *Instance) settleStopped() {
+	i.Volumes = slices.DeleteFunc(slices.Clone(i.Volumes), func(v Volume) bool { return v.State == Detaching })
+	for n := range i.Volumes {
+		i.Volumes[n].State = Attached
+	}
+}
+
 // settleAgain is when a volume that the guest does not take or let go is tried again.
 const settleAgain = 5 * time.Second
 
