@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -62,28 +60,22 @@ func (u *rollingUpdate) percent() int {
 	return *u.MinSuccessfulInstancesPercent
 }
 
-var iso8601 = regexp.MustCompile(`^PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?$`)
-
 // pause is how long a batch has to signal, or is waited for.
 func (u *rollingUpdate) pause() (time.Duration, error) {
-	parts := iso8601.FindStringSubmatch(u.PauseTime)
 	switch {
 	case u.PauseTime == "" && u.WaitOnResourceSignals:
 		return 5 * time.Minute, nil
 	case u.PauseTime == "":
 		return 0, nil
-	case parts == nil:
-		return 0, fmt.Errorf("the PauseTime of the UpdatePolicy is %q: want a duration such as PT15M", u.PauseTime)
 	}
-	var sum time.Duration
-	for i, unit := range []time.Duration{time.Hour, time.Minute, time.Second} {
-		n, _ := strconv.Atoi("0" + parts[i+1])
-		sum += time.Duration(min(n, 24*3600)) * unit
+	pause, err := resource.Duration(u.PauseTime)
+	if err == nil && pause > time.Hour {
+		err = fmt.Errorf("want an hour at most, not %q", u.PauseTime)
 	}
-	if sum > time.Hour {
-		return 0, fmt.Errorf("the PauseTime of the UpdatePolicy is %q: want an hour at most", u.PauseTime)
+	if err != nil {
+		return 0, fmt.Errorf("the PauseTime of the UpdatePolicy: %w", err)
 	}
-	return sum, nil
+	return pause, nil
 }
 
 // roll is a rolling update that is under way, or has failed and left its batch behind.

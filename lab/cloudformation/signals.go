@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/resource"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/template"
 	"github.com/ovenbird-dev/ovenbird/lab/query"
 )
@@ -135,7 +134,7 @@ func awaitCreation(ctx context.Context, signals awaited, policy map[string]any) 
 	text, _ := template.Text(wanted["Timeout"])
 	timeout := 5 * time.Minute
 	if text != "" {
-		if timeout, err = duration(text); err != nil {
+		if timeout, err = resource.Duration(text); err != nil {
 			return fmt.Errorf("the Timeout of a CreationPolicy: %w", err)
 		}
 	}
@@ -145,28 +144,4 @@ func awaitCreation(ctx context.Context, signals awaited, policy map[string]any) 
 		return errors.Join(errors.New("the MinSuccessfulInstancesPercent of a CreationPolicy: want 0 to 100"), err)
 	}
 	return signals.Wait(ctx, count, success, timeout)
-}
-
-var iso8601 = regexp.MustCompile(`^PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?$`)
-
-// duration reads one of ISO 8601, as PT1H30M, of 12 hours at most.
-func duration(text string) (time.Duration, error) {
-	m := iso8601.FindStringSubmatch(text)
-	if m == nil || text == "PT" {
-		return 0, fmt.Errorf("want a duration such as PT15M, not %q", text)
-	}
-	var sum time.Duration
-	for i, unit := range []time.Duration{time.Hour, time.Minute, time.Second} {
-		if m[i+1] != "" {
-			n, err := strconv.Atoi(m[i+1])
-			if err != nil || n > 12*3600 {
-				return 0, fmt.Errorf("the duration %q is above 12 hours", text)
-			}
-			sum += time.Duration(n) * unit
-		}
-	}
-	if sum > 12*time.Hour {
-		return 0, fmt.Errorf("the duration %q is above 12 hours", text)
-	}
-	return sum, nil
 }
