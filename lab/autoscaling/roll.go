@@ -121,6 +121,15 @@ func (u update) run(ctx context.Context) error {
 		if waits {
 			err = u.await(ctx)
 		}
+		if err == nil && waits {
+			// The next batch takes the signals away. A run that is killed then is not to wait for them.
+			err = u.handler.Groups.edit(u.id, func(found *group) error {
+				if found.Roll != nil {
+					found.Roll.Batch, found.Roll.Awaited = nil, 0
+				}
+				return nil
+			})
+		}
 		if err == nil {
 			err = u.handler.Groups.edit(u.id, func(found *group) error {
 				over = u.next(found)
