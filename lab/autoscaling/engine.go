@@ -233,9 +233,10 @@ func (g *group) leaver() *member {
 	return nil
 }
 
-// ready tells whether the member does its work.
+// ready tells whether the member does its work. The warm-up of one that has just come into
+// service begins once that is recorded.
 func (g *group) ready(m *member, now time.Time) bool {
-	return m.State == inService && m.Sick == "" && !now.Before(g.warmAt(m))
+	return m.State == inService && m.Sick == "" && !m.Served.IsZero() && !now.Before(g.warmAt(m))
 }
 
 // warmAt is when the member's warm-up is over, which only a refresh waits for.

@@ -91,6 +91,9 @@ func TestAnInstanceThatEndsOrIsUnhealthyIsReplaced(t *testing.T) {
 	if now, _ := w.serving(); !slices.Contains(now, first[1]) {
 		t.Errorf("%s was ended while ReplaceUnhealthy was suspended", first[1])
 	}
+	if next, err := w.groups.Step(t.Context()); err != nil || !next.IsZero() {
+		t.Errorf("something is due at %s while ReplaceUnhealthy is suspended: %v", next, err)
+	}
 	_, err = w.client.ResumeProcesses(t.Context(), &sdk.ResumeProcessesInput{AutoScalingGroupName: workersName, ScalingProcesses: suspended})
 	must(t, err)
 	w.until("replaced", func() bool {
@@ -269,6 +272,26 @@ func TestARefreshReplacesEveryInstanceAndCanBeRolledBack(t *testing.T) {
 	w.versions("2")
 	_, err = w.client.CancelInstanceRefresh(t.Context(), &sdk.CancelInstanceRefreshInput{AutoScalingGroupName: workersName})
 	refused(t, err, "ActiveInstanceRefreshNotFound", "")
+}
+
+func TestARefreshWaitsUntilItsInstancesAreWarmedUp(t *testing.T) {
+	w := newWorld(t, nil)
+	w.create(1)
+	first := w.steady(1)
+	_, err := w.client.StartInstanceRefresh(t.Context(), &sdk.StartInstanceRefreshInput{
+		AutoScalingGroupName: workersName, Preferences: &types.RefreshPreferences{MinHealthyPercentage: aws.Int32(0), InstanceWarmup: aws.Int32(600)},
+	})
+	must(t, err)
+	w.until("replaced", func() bool { now, alone := w.serving(); return alone && len(now) == 1 && now[0] != first[0] })
+	next, err := w.groups.Step(t.Context())
+	must(t, err)
+	out, err := w.client.DescribeInstanceRefreshes(t.Context(), &sdk.DescribeInstanceRefreshesInput{AutoScalingGroupName: workersName})
+	must(t, err)
+	if r := out.InstanceRefreshes[0]; r.Status != types.InstanceRefreshStatusInProgress || next.IsZero() {
+		t.Errorf("the refresh is %s, and the next thing due at %s", r.Status, next)
+	}
+	w.forward(10 * time.Minute)
+	w.refreshed(types.InstanceRefreshStatusSuccessful)
 }
 
 func TestTagsFilterGroupsAndReachInstances(t *testing.T) {

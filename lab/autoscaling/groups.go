@@ -107,7 +107,8 @@ func (g *Groups) step(ctx context.Context) (next time.Time, err error) {
 	err = g.change(func() error {
 		now := g.Now()
 		soonest := func(at time.Time) {
-			if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			// What was due already waits for something else, such as a process that is suspended.
+			if at.After(now) && (next.IsZero() || at.Before(next)) {
 				next = at
 			}
 		}
