@@ -154,7 +154,7 @@ func (h groupHandler) Delete(ctx context.Context, id string, _ resource.Request)
 			next.Min, next.Max, next.Desired = 0, 0, 0
 			found.set(h.Groups, next)
 		}
-		found.Roll = nil
+		found.finishRoll()
 		if found.Pool != nil {
 			found.Pool.Deleting = true
 		}

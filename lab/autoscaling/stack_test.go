@@ -83,6 +83,16 @@ func (w *world) updateStack(template string, pairs ...string) {
 	must(w.t, err)
 }
 
+func (w *world) deleteStack() {
+	w.t.Helper()
+	_, err := w.formation.DeleteStack(w.t.Context(), &sdk.DeleteStackInput{StackName: aws.String("stack")})
+	must(w.t, err)
+	w.until("deleted", func() bool {
+		_, err := w.formation.DescribeStacks(w.t.Context(), &sdk.DescribeStacksInput{StackName: aws.String("stack")})
+		return err != nil
+	})
+}
+
 func (w *world) status() types.StackStatus {
 	w.t.Helper()
 	out, err := w.formation.DescribeStacks(w.t.Context(), &sdk.DescribeStacksInput{StackName: aws.String("stack")})
@@ -170,12 +180,7 @@ func TestAStackRollsAnUpdateThroughItsGroupWithoutFewerInstancesThanItKeeps(t *t
 	w.steady(2)
 	w.versions("3")
 
-	_, err := w.formation.DeleteStack(t.Context(), &sdk.DeleteStackInput{StackName: aws.String("stack")})
-	must(t, err)
-	w.until("deleted", func() bool {
-		_, err := w.formation.DescribeStacks(t.Context(), &sdk.DescribeStacksInput{StackName: aws.String("stack")})
-		return err != nil
-	})
+	w.deleteStack()
 	for _, i := range w.fleet.Instances() {
 		if i.State != fleet.Terminated {
 			t.Errorf("%s is %s after the stack", i.ID, i.State)
@@ -203,6 +208,20 @@ func TestAnUpdateWhoseInstancesFailIsRolledBackWithTheOldOnesUntouched(t *testin
 			}
 		})
 	}
+}
+
+func TestAGroupWhoseUpdateFailedWithoutARollbackCanBeDeleted(t *testing.T) {
+	w := newWorld(t, nil)
+	w.launcher.with(func() { w.launcher.versions = []string{signalling, signalling + "kubelet: wrong\n"} })
+	body := strings.Replace(plain, "[AZRebalance,", "[Terminate,", 1)
+	w.createStack(body, "Version", "1")
+	w.steady(2)
+	_, err := w.formation.UpdateStack(t.Context(), &sdk.UpdateStackInput{
+		StackName: aws.String("stack"), TemplateBody: &body, Parameters: parameters([]string{"Version", "2", "Pause", "PT3S"}), DisableRollback: aws.Bool(true),
+	})
+	must(t, err)
+	w.stackIs(types.StackStatusUpdateFailed)
+	w.deleteStack()
 }
 
 func TestAWarmPoolAndAHookAreResourcesOfTheirOwn(t *testing.T) {
