@@ -315,6 +315,9 @@ func (s Service) continueRollback(_ context.Context, p *query.Params) (any, erro
 				return query.Invalid("You can only skip resources that are in the UPDATE_FAILED state: %s", logical)
 			}
 		}
+		// What is tried again has tokens of its own: by those that it failed with handlers would
+		// take it for the same try.
+		st.Operation.ID = token(st.Operation.ID, "continue")
 		st.Operation.Phase, st.Operation.Skip, st.Operation.Token = restore, skip, requestToken
 		st.LastToken = requestToken
 		st.move(s.Stacks.Now().UTC(), updateRollbackInProgress, errStopped.Error())

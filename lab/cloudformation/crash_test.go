@@ -3,12 +3,19 @@ package cloudformation
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
 
 // dieAt makes the daemon end within the nth call, before or after the call has done its work.
@@ -83,6 +90,75 @@ func TestANewDaemonCarriesOnWhateverStepTheLastDiedIn(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestWhatWasCalledOffStaysSoWhenTheDaemonIsKilled(t *testing.T) {
+	tests := []struct {
+		name    string
+		first   bool // the stack is there before
+		begin   func(*world) error
+		callOff func(*operation)
+		status  string
+		left    int
+	}{
+		{"a creation", false, creating(chain), func(o *operation) { o.Delete = true }, deleteComplete, 0},
+		{"an update", true, updating(chain, "green"), func(o *operation) { o.Cancelled = true }, updateRollbackComplete, 3},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			if tt.first {
+				w.create("s", chain)
+			}
+			died := w.dieAt(1)
+			if err := tt.begin(w); err != nil {
+				t.Fatal(err)
+			}
+			<-died
+			st, _ := w.stacks.find("s")
+			if err := w.stacks.edit(st.ID, func(st *stack) error { tt.callOff(st.Operation); return nil }); err != nil {
+				t.Fatal(err)
+			}
+			w.stop()
+			w.things.fails()
+			w.start()
+			st = w.settled("s")
+			want(t, st, tt.status)
+			if w.things.left() != tt.left {
+				t.Errorf("%d left, want %d", w.things.left(), tt.left)
+			}
+		})
+	}
+}
+
+func TestAPhaseThatCannotBeToldFromTheRecordIsTriedAgainNowAndThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.ErrorLevel)
+		stacks := &Stacks{Path: filepath.Join(t.TempDir(), "stacks.json"), Plan: vpc.Default(), Now: time.Now, Logger: zap.New(core)}
+		if err := stacks.Open(); err != nil {
+			t.Fatal(err)
+		}
+		stacks.list = []*stack{{ID: "s", Name: "s", Status: updateCleanup, Spec: spec{Body: "{"}, Operation: &operation{ID: "o", Kind: kindUpdate, Phase: cleanUp}}}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go stacks.Run(ctx)
+		time.Sleep(time.Hour)
+		if n := logs.Len(); n < 10 || n > 120 {
+			t.Errorf("%d tries within an hour", n)
+		}
+	})
+}
+
+func TestAnOperationTowardsWhatCannotBeReadIsRolledBack(t *testing.T) {
+	w := newWorld(t)
+	w.stop()
+	if err := w.stacks.add(&stack{
+		ID: "s", Name: "s", Status: createInProgress, Operation: &operation{ID: "o", Kind: kindCreate, Phase: forward, Target: spec{Body: "{"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	want(t, w.settled("s"), rollbackComplete)
 }
 
 func creating(body string) func(*world) error {

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/resource"
+	"github.com/ovenbird-dev/ovenbird/lab/retry"
 )
 
 // Why an operation's context ended while the daemon goes on.
@@ -29,9 +30,10 @@ type run struct {
 }
 
 // operate carries a stack's operation out, phase by phase, from where its record says that
-// it is.
+// it is. A phase that cannot be told from the record is tried again.
 func (s *Stacks) operate(daemon, ctx context.Context, id string) {
 	r := &run{s, daemon, ctx, id}
+	backoff := retry.Backoff{First: 200 * time.Millisecond, Limit: time.Minute}
 	for {
 		st, err := s.get(id)
 		if err != nil || st.Operation == nil || st.Operation.Phase == stalled || daemon.Err() != nil {
@@ -47,8 +49,16 @@ func (s *Stacks) operate(daemon, ctx context.Context, id string) {
 		default:
 			err = r.remove(st)
 		}
-		if err != nil && daemon.Err() == nil {
-			s.Logger.Error("an operation on a stack ends early", zap.String("stack", id), zap.Error(err))
+		if err == nil {
+			backoff.Reset()
+			continue
+		}
+		if daemon.Err() != nil {
+			return
+		}
+		wait := backoff.Next()
+		s.Logger.Error("an operation on a stack is held up; trying again", zap.String("stack", id), zap.Error(err), zap.Duration("after", wait))
+		if retry.Wait(daemon, wait) != nil {
 			return
 		}
 	}
@@ -86,7 +96,7 @@ func (r *run) forward(st *stack) error {
 	o := st.Operation
 	v, err := r.view(st, o.Target)
 	if err != nil {
-		return err
+		return r.record(func(st *stack) { r.fail(st, sentence(err)) })
 	}
 	ctx, cancel := r.limit(st)
 	defer cancel()
@@ -155,6 +165,10 @@ func (r *run) succeed(outputs map[string]output, imports []string) error {
 	}
 	return r.record(func(st *stack) {
 		o := st.Operation
+		if o.calledOff() { // since the last resource was done
+			r.fail(st, sentence(errStopped))
+			return
+		}
 		st.Spec, st.Outputs, st.Imports = o.Target, outputs, imports
 		if o.Kind == kindCreate {
 			st.finish(r.Now(), createComplete, "")

@@ -171,6 +171,22 @@ func TestARollbackThatFailsGoesOnWhenToldTo(t *testing.T) {
 	want(t, w.remove("s"), deleteComplete)
 }
 
+func TestARollbackThatGoesOnIsAnotherTryForTheHandlers(t *testing.T) {
+	w := newWorld(t)
+	w.create("s", chain)
+	w.things.fails("update A")
+	want(t, w.update("s", chain, with(parameterOf("Size", "2"))), updateRollbackFailed)
+	w.things.fails()
+	if _, err := w.ContinueUpdateRollback(t.Context(), &cloudformation.ContinueUpdateRollbackInput{StackName: aws.String("s")}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, w.settledAfter("s", updateRollbackFailed), updateRollbackComplete)
+	tokens := slices.Sorted(slices.Values(w.things.tokens))
+	if len(tokens) != 3 || len(slices.Compact(tokens)) != 3 {
+		t.Errorf("the update, its undoing and the other try to undo it had the tokens %v", w.things.tokens)
+	}
+}
+
 // settledAfter is settled for a stack that was told to leave a status.
 func (w *world) settledAfter(name, status string) *stack {
 	w.t.Helper()

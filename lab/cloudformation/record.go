@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,6 +73,9 @@ type operation struct {
 	Signals   map[string][]Signal `json:"signals,omitempty"`   // by logical ID
 }
 
+// calledOff tells whether resources are not to be made and changed any more.
+func (o *operation) calledOff() bool { return o.Phase == forward && (o.Cancelled || o.Delete) }
+
 // Steps of a resource in the phase.
 const (
 	begun = "begun"
@@ -130,9 +134,19 @@ const stackType = "AWS::CloudFormation::Stack"
 // move gives the stack a status and tells it in an event.
 func (s *stack) move(now time.Time, status, reason string) {
 	s.Status, s.Reason = status, reason
-	s.Events = append(s.Events, event{
+	s.note(event{
 		ID: uuid.NewString(), Time: now, Logical: s.Name, Physical: s.ID, Type: stackType, Status: status, Reason: reason, Token: s.token(),
 	})
+}
+
+// mostEvents are kept of one stack: each change of the record writes them all.
+const mostEvents = 1000
+
+func (s *stack) note(e event) {
+	s.Events = append(s.Events, e)
+	if over := len(s.Events) - mostEvents; over > 0 {
+		s.Events = slices.Delete(s.Events, 0, over)
+	}
 }
 
 func (s *stack) token() string {
@@ -156,7 +170,7 @@ func (s *stack) tell(now time.Time, logical string, m *made, status, reason stri
 			e.Properties = string(data)
 		}
 	}
-	s.Events = append(s.Events, e)
+	s.note(e)
 }
 
 // name is what a resource is called that the template gives no name.

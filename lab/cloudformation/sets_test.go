@@ -3,6 +3,7 @@ package cloudformation
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -233,4 +234,14 @@ func TestListsComeInPages(t *testing.T) {
 	}
 	_, err := w.ListStacks(t.Context(), &cloudformation.ListStacksInput{NextToken: aws.String("nonsense")})
 	refused(t, err, "ValidationError", "NextToken")
+}
+
+func TestTheNewestEventsAreKept(t *testing.T) {
+	st := &stack{Name: "s"}
+	for n := range mostEvents + 2 {
+		st.move(time.Now(), createInProgress, strconv.Itoa(n))
+	}
+	if len(st.Events) != mostEvents || st.Events[0].Reason != "2" {
+		t.Errorf("%d events, the oldest is %s", len(st.Events), st.Events[0].Reason)
+	}
 }

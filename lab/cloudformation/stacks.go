@@ -82,6 +82,9 @@ func (s *Stacks) Run(ctx context.Context) {
 			}
 			within, stop := context.WithCancelCause(ctx)
 			s.stops[st.ID] = stop
+			if st.Operation.calledOff() { // before it ran, or before the last daemon was killed
+				stop(errStopped)
+			}
 			running.Go(func() {
 				s.operate(ctx, within, st.ID)
 				s.mu.Lock()

@@ -32,6 +32,7 @@ type things struct {
 	there   map[string]map[string]any
 	byToken map[string]string
 	journal []string
+	tokens  []string // of updates
 	// before is called with each call, as "create A", and may fail it.
 	before func(ctx context.Context, call string) error
 }
@@ -77,6 +78,7 @@ func (t *things) Create(ctx context.Context, r resource.Request) (string, error)
 func (t *things) Update(ctx context.Context, id string, r resource.Request) error {
 	t.mu.Lock()
 	_, ok := t.there[id]
+	t.tokens = append(t.tokens, r.Token)
 	t.mu.Unlock()
 	if !ok {
 		return resource.ErrNotFound
