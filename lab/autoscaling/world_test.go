@@ -166,7 +166,7 @@ func (w *world) open(chances *fakeinstance.Chances, versions []string) {
 	roles := identity.Roles{Secret: make([]byte, 32), Now: time.Now}
 	admin := identity.Credential{AccessKeyID: "AKIATEST", SecretAccessKey: "secret", ARN: plan.IAM("user/admin")}
 	server := httptest.NewTLSServer(endpoint.New(endpoint.Options{
-		Plan: plan, Fleet: instances, Catalog: images, Store: parameters, Groups: w.groups, Stacks: w.stacks, Profiles: []string{"ovenbird-node"},
+		Plan: plan, Fleet: instances, Catalog: images, Store: parameters, Groups: w.groups, Stacks: w.stacks,
 		Keys: identity.Keys{Lasting: []identity.Credential{admin}, Roles: roles, Sessions: instances.Sessions}, Now: time.Now, Logger: logger,
 	}))
 	machines.Open(fakeinstance.Surroundings{
