@@ -47,11 +47,12 @@ func TestABuildFetchesBakesAndPublishes(t *testing.T) {
 	}{
 		{"of a repository", nil, []string{
 			"git fetch --depth 1 https://github.com/ovenbird-dev/ovenbird.git main", "make components", "make build",
-			"packer init packer/templates/node-ami.pkr.hcl", "region=eu-central-1", "kubernetes_version= ", "copy_to=[] ", "share_with=[] ", "kms_keys={} ",
+			"packer init packer/templates/node-ami.pkr.hcl", "region=eu-central-1", "kubernetes_version= ", "control_plane=false ", "copy_to=[] ", "share_with=[] ", "kms_keys={} ",
 			"deprecate_at=180d", "image_channel=stable", "ssm_parameter=/ovenbird/stable/image_id packer/templates/node-ami.pkr.hcl",
 		}, []string{"components --all"}},
 		{"of an archive", map[string]string{"SourceObject": "sources/ovenbird.zip"}, []string{"make components", "packer build"}, []string{"git init", "git fetch"}},
 		{"of a version", map[string]string{"KubernetesVersion": "1.36.3"}, []string{"make setup", "components --all", "kubernetes_version=1.36.3"}, []string{"make components"}},
+		{"for control planes too", map[string]string{"ControlPlane": "true"}, []string{"control_plane=true "}, nil},
 		{"for others", map[string]string{"CopyToRegions": "us-east-1,us-west-2", "ShareWithAccounts": "111122223333,444455556666"}, []string{
 			`copy_to=["us-east-1", "us-west-2"]`, `share_with=["111122223333", "444455556666"]`,
 		}, nil},
