@@ -231,6 +231,7 @@ func TestWorkersCommandsThatChangeNothing(t *testing.T) {
 		"create what was rolled back":         {there: true, as: "ROLLBACK_COMPLETE", args: "create demo --yes " + image, err: "delete it first with `ovenbird workers delete demo demo-workers`"},
 		"update what is not there":            {args: "update demo --yes --nodes 3", err: "make it with `ovenbird workers create demo demo-workers`"},
 		"update what was rolled back":         {there: true, as: "ROLLBACK_COMPLETE", args: "update demo --yes --nodes 3", err: "can only be deleted"},
+		"update what could not roll back":     {there: true, as: "UPDATE_ROLLBACK_FAILED", args: "update demo --yes --nodes 3", err: "`aws cloudformation continue-update-rollback --stack-name demo-workers`"},
 		"update what is being updated":        {there: true, as: "UPDATE_IN_PROGRESS", args: "update demo --yes --nodes 3", err: "`ovenbird workers status demo demo-workers --follow`"},
 		"status of what is not there":         {args: "status demo", err: "stack demo-workers: the stack does not exist"},
 		"another cluster's":                   {there: true, args: "delete prod demo-workers --yes", err: "holds the workers of cluster demo"},

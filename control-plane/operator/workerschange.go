@@ -128,6 +128,10 @@ func (r *workersRun) update(ctx context.Context, settings workers.Settings, refr
 	case now.Empty(), strings.HasPrefix(now.Status, "ROLLBACK_"), now.Status == "CREATE_FAILED", now.Status == "DELETE_FAILED":
 		return workersResult{}, fmt.Errorf("stack %s is %s and can only be deleted: `ovenbird workers delete %s %s`", now.Name, now.Status, r.stack.Cluster, r.stack.Name)
 	}
+	if now.Status == "UPDATE_ROLLBACK_FAILED" {
+		return workersResult{}, fmt.Errorf("stack %[1]s is %[2]s and takes no update until it is rolled back: mend what `ovenbird workers status %[3]s %[1]s` names, then `aws cloudformation continue-update-rollback --stack-name %[1]s`",
+			now.Name, now.Status, r.stack.Cluster)
+	}
 	if err := readableByNodes(workers.JoinedBy(now.Parameters), settings); err != nil {
 		return workersResult{}, err
 	}
