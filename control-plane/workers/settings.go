@@ -17,6 +17,7 @@ const (
 	clusterAuthority       = "ClusterCertificateAuthority"
 	clusterServiceCIDR     = "ClusterServiceCidr"
 	clusterSecurityGroupID = "ClusterSecurityGroupId"
+	additionalGroupIDs     = "AdditionalSecurityGroupIds"
 	controlPlaneCIDR       = "ControlPlaneCidr"
 	apiServerPort          = "ApiServerPort"
 	vpcID                  = "VpcId"
@@ -64,7 +65,7 @@ func (c Cluster) Parameters() (map[string]string, error) {
 	}
 	values := map[string]string{
 		ClusterName: c.Name, clusterType: "ovenbird", clusterEndpoint: c.Endpoint, clusterAuthority: c.Authority, clusterServiceCIDR: c.ServiceCIDR,
-		clusterSecurityGroupID: c.SecurityGroupID, controlPlaneCIDR: "",
+		clusterSecurityGroupID: c.SecurityGroupID,
 	}
 	port := endpoint.Port()
 	if port == "" {
@@ -74,8 +75,11 @@ func (c Cluster) Parameters() (map[string]string, error) {
 	if isAmazons(endpoint.Hostname()) {
 		values[clusterType] = "eks"
 	}
-	// A control plane without a security group has an address at least, unless it is behind a name.
-	if address, err := netip.ParseAddr(endpoint.Hostname()); err == nil && address.Is4() && c.SecurityGroupID == "" {
+	// A control plane without a security group has an address at least, unless it is behind a
+	// name: then nothing is said, and an update leaves what somebody gave.
+	if c.SecurityGroupID != "" {
+		values[controlPlaneCIDR] = ""
+	} else if address, err := netip.ParseAddr(endpoint.Hostname()); err == nil && address.Is4() {
 		values[controlPlaneCIDR] = netip.PrefixFrom(address, address.BitLen()).String()
 	}
 	return values, nil
@@ -87,12 +91,17 @@ func isAmazons(host string) bool {
 }
 
 // Network are the template's parameters about where nodes are: in the cluster's own subnets
-// unless others are given.
+// unless others are given. On Amazon EKS they are in the cluster's security group as well, as
+// managed nodes are: CoreDNS may run on one of those.
 func (c Cluster) Network(subnets []string) map[string]string {
 	if len(subnets) == 0 {
 		subnets = c.SubnetIDs
 	}
-	return map[string]string{vpcID: c.VPCID, subnetIDs: strings.Join(subnets, ",")}
+	values := map[string]string{vpcID: c.VPCID, subnetIDs: strings.Join(subnets, ",")}
+	if endpoint, err := url.Parse(c.Endpoint); err == nil && isAmazons(endpoint.Hostname()) {
+		values[additionalGroupIDs] = c.SecurityGroupID
+	}
+	return values
 }
 
 // Settings are what people want of workers. What is nil or empty is not said.

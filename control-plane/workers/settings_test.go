@@ -78,21 +78,25 @@ func TestTheClusterSaysWhereItsWorkersAre(t *testing.T) {
 	for name, test := range map[string]struct {
 		cluster workers.Cluster
 		want    string
+		network string
 		err     string
 	}{
 		"an address of the service's own": {
 			cluster: workers.Cluster{Name: "demo", Endpoint: "https://10.0.0.10:6443", Authority: "Q0E=", ServiceCIDR: "10.100.0.0/16"},
 			want:    "ApiServerPort=6443 ClusterCertificateAuthority=Q0E= ClusterEndpoint=https://10.0.0.10:6443 ClusterName=demo ClusterSecurityGroupId= ClusterServiceCidr=10.100.0.0/16 ClusterType=ovenbird ControlPlaneCidr=10.0.0.10/32",
+			network: "SubnetIds=subnet-1,subnet-2 VpcId=vpc-1",
 		},
 		"Amazon EKS, with its security group": {
 			cluster: workers.Cluster{Name: "demo", Endpoint: "https://0A1B.gr7.us-west-2.eks.amazonaws.com", Authority: "Q0E=", ServiceCIDR: "10.100.0.0/16", SecurityGroupID: "sg-1"},
 			want:    "ApiServerPort=443 ClusterCertificateAuthority=Q0E= ClusterEndpoint=https://0A1B.gr7.us-west-2.eks.amazonaws.com ClusterName=demo ClusterSecurityGroupId=sg-1 ClusterServiceCidr=10.100.0.0/16 ClusterType=eks ControlPlaneCidr=",
+			network: "AdditionalSecurityGroupIds=sg-1 SubnetIds=subnet-1,subnet-2 VpcId=vpc-1",
 		},
 		"a name that tells no address": {
 			cluster: workers.Cluster{Name: "demo", Endpoint: "https://api.example.com"}, err: "--parameter ControlPlaneCidr=BLOCK",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			test.cluster.VPCID, test.cluster.SubnetIDs = "vpc-1", []string{"subnet-1", "subnet-2"}
 			values, err := test.cluster.Parameters()
 			if err != nil {
 				t.Fatal(err)
@@ -103,11 +107,17 @@ func TestTheClusterSaysWhereItsWorkersAre(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), test.err) {
 					t.Errorf("complete: %v, want %s", err, test.err)
 				}
+				if block, said := values["ControlPlaneCidr"]; said {
+					t.Errorf("an update would take away the block that somebody gave, for %q", block)
+				}
 				return
 			}
 			delete(values, "ImageId")
 			if got := written(values); err != nil || got != test.want {
 				t.Errorf("the parameters are %q, %v, want %q", got, err, test.want)
+			}
+			if got := written(test.cluster.Network(nil)); got != test.network {
+				t.Errorf("nodes are in %q, want %q", got, test.network)
 			}
 		})
 	}
