@@ -22,7 +22,7 @@ var roles = []struct {
 	{template: "workers.yaml", role: "NodeRole", given: minimal, trust: "node-trust.json", files: []string{"node.json"},
 		more: []string{"SayThatTheNodeIsReady", "EndTheHooks"}},
 	{template: "control-plane.yaml", role: "HostRole", given: oneHost, trust: "node-trust.json", files: []string{"service.json", "host.json"},
-		more: []string{"SayThatTheServiceAnswers", "UseTheKeyForBackups", "LetEbsUseItForTheVolume"}},
+		more: []string{"SayThatTheServiceAnswers", "UseTheKeyForBackups", "UseTheKeyForTheVolume", "LetEbsUseItForTheVolume"}},
 	{template: "image-pipeline.yaml", role: "BakeRole", files: []string{"bake.json"}, more: []string{"WriteLogs"}},
 	{template: "image-pipeline.yaml", role: "BakeRole", files: []string{"bake.json"}, more: []string{"WriteLogs", "ReadTheSource", "FindTheSource"},
 		given: map[string]string{"SourceObject": "sources/ovenbird.zip", "KmsKeyArn": "arn:aws:kms:eu-central-1:111122223333:key/0123abcd"}},
