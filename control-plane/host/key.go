@@ -48,10 +48,8 @@ func (h *Host) ensureKey(ctx context.Context) error {
 
 // saveKey gives SSM the key: the volume's, if SSM has lost it, or a new one.
 func (h *Host) saveKey(ctx context.Context) error {
-	source := keyFile
-	key, err := os.ReadFile(h.Root.Join(source))
+	key, err := os.ReadFile(h.Root.Join(keyFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		source = unsaved
 		key, err = h.newKey()
 	}
 	if err != nil {

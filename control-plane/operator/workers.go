@@ -112,8 +112,8 @@ func (r *workersRun) again() string {
 }
 
 // follow follows an operation to its end, and makes an error of one that failed.
-func (r *workersRun) follow(operation workers.Operation) (workers.Outcome, error) {
-	ctx, cancel := context.WithTimeout(r.cmd.Context(), r.timeout)
+func (r *workersRun) follow(ctx context.Context, operation workers.Operation) (workers.Outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	defer r.watch.progress.end()
 	outcome, err := r.stack.Follow(ctx, operation, r.watch)

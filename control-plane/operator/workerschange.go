@@ -215,7 +215,7 @@ func (r *workersRun) change(ctx context.Context, proposal workers.Proposal, ques
 	if err != nil {
 		return workersResult{}, errors.Join(workersError(err), workersError(r.stack.Discard(ctx, set)))
 	}
-	outcome, err := r.follow(operation)
+	outcome, err := r.follow(ctx, operation)
 	result := resultOf(r.stack, set, outcome)
 	result.Changed = true
 	if problem := r.watch.entry.problem; problem != nil {

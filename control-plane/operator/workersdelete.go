@@ -61,7 +61,7 @@ func (r *workersRun) remove(ctx context.Context) (workersResult, error) {
 	if err != nil {
 		return workersResult{}, workersError(err)
 	}
-	outcome, err := r.follow(operation)
+	outcome, err := r.follow(ctx, operation)
 	result := resultOf(r.stack, set, outcome)
 	result.Changed = true
 	if err == nil {
@@ -109,7 +109,7 @@ func (r *workersRun) status(ctx context.Context, follow bool) (workers.Status, e
 	}
 	var ended error
 	if follow && now.UnderWay() {
-		outcome, err := r.follow(now.Under())
+		outcome, err := r.follow(ctx, now.Under())
 		if outcome.Status == "" {
 			return workers.Status{}, err
 		}

@@ -88,7 +88,7 @@ func (s Stack) Propose(ctx context.Context, p Proposal, w Watcher) (ChangeSet, e
 	if err == nil {
 		err = set.read(described, p.Now)
 	}
-	if err == nil && !(unchanged(described) && p.Now != nil) {
+	if err == nil && !unchanged(described) {
 		return set, nil
 	}
 	if discarding := s.Discard(ctx, set); err == nil {
