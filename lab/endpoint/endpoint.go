@@ -89,6 +89,7 @@ func New(o Options) wire.Endpoint {
 	}
 	if o.Stacks != nil {
 		o.Stacks.Types = append(o.Stacks.Types, o.resourceTypes(machines)...)
+		o.Stacks.Exists = machines.Exists
 		o.Stacks.Parameter = func(name string) (string, bool) { return o.parameter(o.Plan.Region, name) }
 		e.Services = append(e.Services, cloudformation.Service{Stacks: o.Stacks, Signals: o.Signals})
 	}
