@@ -325,7 +325,7 @@ func TestADeletionOfWorkersThatFailsSaysWhatWasInTheWay(t *testing.T) {
 func TestAnUpdateOfWorkersThatIsNotFollowedToItsEndGoesOn(t *testing.T) {
 	f := demoWorkers(t).made()
 	f.then = []string{updateBegan}
-	_, _, err := ovenbird(t, "workers", "update", "demo", "--nodes", "3", "--yes", "--timeout", (50 * time.Millisecond).String())
+	_, _, err := ovenbird(t, "workers", "update", "demo", "--ami", "ami-0fedcba9876543210", "--yes", "--timeout", (50 * time.Millisecond).String())
 	if err == nil || !strings.Contains(err.Error(), "goes on: follow it with `ovenbird workers status demo demo-workers --follow`") {
 		t.Errorf("ended with %v", err)
 	}
