@@ -141,6 +141,9 @@ func (b *bake) commandLine() string {
 		"console=ttyS0,115200",
 		"loglevel=6",
 		"panic=10",           // a node that cannot boot must not hang for ever
+		// Where the host is busy, the kernel would find its own measurements of the TSC too slow,
+		// and read a device for the time from then on, which makes everything slow for good.
+		"tsc=nowatchdog",
 		"systemd.gpt_auto=0", // fstab says all there is to mount
 		"systemd.getty_auto=0",
 		// The console is for the agent's lines. systemd would animate a line for as long
