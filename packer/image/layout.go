@@ -140,7 +140,7 @@ func (b *bake) commandLine() string {
 		"console=tty0",
 		"console=ttyS0,115200",
 		"loglevel=6",
-		"panic=10",           // a node that cannot boot must not hang for ever
+		"panic=10", // a node that cannot boot must not hang for ever
 		// Where the host is busy, the kernel would find its own measurements of the TSC too slow,
 		// and read a device for the time from then on, which makes everything slow for good.
 		"tsc=nowatchdog",
