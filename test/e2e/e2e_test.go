@@ -105,7 +105,9 @@ func TestOneMachine(t *testing.T) {
 	}
 	t.Run("a flipped bit in the root stops the boot", func(t *testing.T) { checkTampering(t, l) })
 	t.Run("a published AMI boots in Secure Boot, and not with another's keys", func(t *testing.T) { checkAMI(ctx, t, l) })
-	t.Run("workers come, change and go as stacks", func(t *testing.T) { checkWorkers(ctx, t, l) })
+	if full() {
+		t.Run("workers come, change and go as stacks", func(t *testing.T) { checkWorkers(ctx, t, l) })
+	}
 	t.Run("a Debian machine becomes a node over SSH", func(t *testing.T) { checkSSH(t, l, pinned) })
 	t.Run("a deleted cluster leaves no process and no file", func(t *testing.T) { checkDelete(t, l) })
 	t.Run("down leaves nothing", func(t *testing.T) {
