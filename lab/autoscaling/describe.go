@@ -62,7 +62,7 @@ type mixedItem struct {
 // specification is the launch template as requests name it, and with the ID or name that
 // they left out.
 func (g *Groups) specification(ref templateRef) specification {
-	out := specification{ref.ID, ref.Name, ref.Version}
+	out := specification(ref)
 	if g.Launcher != nil {
 		if found, err := g.Launcher.Resolve(ref.name(), ref.Version); err == nil {
 			out.ID, out.Name = found.ID, found.Name

@@ -61,7 +61,7 @@ Resources:
 `
 
 // plain is the stack without the hook that nobody ends.
-var plain = workers[:strings.Index(workers, "  Hook:")]
+var plain, _, _ = strings.Cut(workers, "  Hook:")
 
 func parameters(pairs []string) (list []types.Parameter) {
 	for pair := range slices.Chunk(pairs, 2) {

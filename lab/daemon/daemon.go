@@ -65,7 +65,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := networks.Follow(func(r *vpc.Record) error {
+	if err := networks.Follow(func(r *vpc.Record) error { //nolint:contextcheck // names keeps processes as long as its Run
 		if err := network.Lay(o.Plan, r); err != nil {
 			return err
 		}

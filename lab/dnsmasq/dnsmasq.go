@@ -180,7 +180,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	s.ctx, s.processes = ctx, map[string]*process{}
 	s.mu.Unlock()
 	defer s.close()
-	s.Follow()
+	s.Follow() //nolint:contextcheck // it takes the one above
 	s.mu.Lock()
 	first := slices.Collect(maps.Values(s.processes))
 	s.mu.Unlock()

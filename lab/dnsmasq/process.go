@@ -88,7 +88,7 @@ func (p *process) awaitUp(ctx context.Context, limit <-chan struct{}) error {
 		case <-limit:
 			limit = nil
 			select {
-			case <-p.failed: // an earlier one; it has been tried again since
+			case <-p.failed: //nolint:errcheck // an earlier one; it has been tried again since
 			default:
 			}
 			failed = p.failed
@@ -113,7 +113,7 @@ func (p *process) keep(ctx context.Context) {
 			continue
 		}
 		select {
-		case <-p.failed:
+		case <-p.failed: //nolint:errcheck // nobody has looked, and a newer one takes its place
 		default:
 		}
 		p.failed <- err
