@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
@@ -169,8 +170,11 @@ func (w *world) open(chances *fakeinstance.Chances, versions []string) {
 		Plan: plan, Fleet: instances, Catalog: images, Store: parameters, Groups: w.groups, Stacks: w.stacks,
 		Keys: identity.Keys{Lasting: []identity.Credential{admin}, Roles: roles, Sessions: instances.Sessions}, Now: time.Now, Logger: logger,
 	}))
+	// The agents have connections of their own, each for one call, as in the daemon.
+	agents := server.Client().Transport.(*http.Transport).Clone()
+	agents.DisableKeepAlives = true
 	machines.Open(fakeinstance.Surroundings{
-		Instances: instances, Endpoint: server.URL, Client: server.Client(), Region: plan.Region, Now: time.Now, Logger: logger,
+		Instances: instances, Endpoint: server.URL, Client: &http.Client{Transport: agents}, Region: plan.Region, Now: time.Now, Logger: logger,
 		Metadata: imds.Service{Plan: plan, Instances: instances, Roles: roles, Secret: make([]byte, 32), Now: time.Now, Logger: logger},
 	})
 	w.formation = cloudformationsdk.New(cloudformationsdk.Options{
