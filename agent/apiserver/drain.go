@@ -61,6 +61,29 @@ func (c *Client) setCordon(ctx context.Context, node *Node, unschedulable bool, 
 	})
 }
 
+// Warn makes a Warning event of the Node name, in the default namespace as kubelet's are. It
+// outlives the Node by what the API server keeps events for, an hour by default.
+func (c *Client) Warn(ctx context.Context, name, reason, message string, now time.Time) error {
+	const namespace = "default"
+	at := now.UTC().Format(time.RFC3339)
+	err := c.do(ctx, call{
+		method: http.MethodPost, path: objectPath("/api/v1/namespaces", namespace, "events"),
+		body: map[string]any{
+			"apiVersion": "v1", "kind": "Event",
+			"metadata": map[string]any{"namespace": namespace, "generateName": name + "."},
+			// kubelet gives the name for the UID, and kubectl describe looks for that.
+			"involvedObject": map[string]any{"kind": "Node", "name": name, "uid": name},
+			"type":           "Warning", "reason": reason, "message": message,
+			"source":         map[string]any{"component": "ovenbird-agent", "host": name},
+			"firstTimestamp": at, "lastTimestamp": at, "count": 1,
+		},
+	}, nil)
+	if err != nil {
+		return fmt.Errorf("make an event of Node %s: %w", name, explain(err))
+	}
+	return nil
+}
+
 // PodsOfNode returns the pods that are bound to the Node name.
 func (c *Client) PodsOfNode(ctx context.Context, name string) ([]Pod, error) {
 	var pods struct {

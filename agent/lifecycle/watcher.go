@@ -28,6 +28,9 @@ const (
 	metadataTimeout = 10 * time.Second
 )
 
+// DrainIncomplete is the reason of the Node's event that names the pods a drain has left.
+const DrainIncomplete = "DrainIncomplete"
+
 // Clock is time as the watch needs it.
 type Clock interface {
 	Now() time.Time
@@ -157,6 +160,7 @@ func (w *Watcher) act(ctx context.Context, plan Plan, now time.Time) error {
 	if plan.Drain && !w.state.Drained && !now.Before(w.state.Deadline) {
 		w.state.Drained = true
 		w.Log.Warn("the drain's deadline is past", zap.Strings("left", w.state.Left), zap.Strings("blocked", w.state.Blocked))
+		err = errors.Join(err, w.warn(ctx, now))
 	}
 	if plan.Hook {
 		err = errors.Join(err, w.tell(ctx, now))
@@ -199,6 +203,16 @@ func (w *Watcher) cordonAndDrain(ctx context.Context, plan Plan) error {
 		return nil
 	}
 	return w.evict(ctx, client)
+}
+
+// warn says in the cluster, where it is still read when the instance is gone, which pods the
+// drain has left.
+func (w *Watcher) warn(ctx context.Context, now time.Time) error {
+	client, err := w.Connect()
+	if err != nil {
+		return err
+	}
+	return client.Warn(ctx, w.Config.Node, DrainIncomplete, w.state.Headline(), now)
 }
 
 // evict asks once for the eviction of every pod that is not on its way out, and sees what

@@ -272,6 +272,10 @@ func TestABudgetThatNeverLetsGoIsNamedAtTheDeadline(t *testing.T) {
 	if said := w.state().Headline(); !strings.Contains(said, "deadline is past with pods left: default/web") || !strings.Contains(said, "one-web") {
 		t.Errorf("the state says %q", said)
 	}
+	if events := w.server.Events(); len(events) != 1 || events[0].Reason != lifecycle.DrainIncomplete || events[0].Type != corev1.EventTypeWarning ||
+		!strings.Contains(events[0].Message, "default/web") || !strings.Contains(events[0].Message, "one-web") {
+		t.Errorf("the Node's events are %+v", events)
+	}
 	if took := w.now.Sub(start); took < 5*time.Minute || took > 5*time.Minute+10*time.Second {
 		t.Errorf("it took %s, want 5m", took)
 	}

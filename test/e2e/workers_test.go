@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -26,6 +28,8 @@ const (
 	networkStack = "mill-network"
 	workersStack = "mill-workers"
 	mill         = "mill"
+
+	drainTimeout = 2 * time.Minute
 )
 
 // checkWorkers walks the AWS CLI and kubectl through the life of workers: a network, a
@@ -75,6 +79,9 @@ func checkWorkers(ctx context.Context, t *testing.T, l *lab) {
 	t.Run("user-data with a mistake is rolled back, and the nodes stay", func(t *testing.T) {
 		checkRollback(ctx, t, l, client, parameters, after)
 	})
+	t.Run("a budget that never lets go is honoured until the deadline, and then named", func(t *testing.T) {
+		checkBlockedScaleIn(ctx, t, l, client)
+	})
 
 	l.run(t, 10*time.Minute, "bin/ovenbird", "workers", "delete", mill, workersStack, "--yes")
 	if _, _, err := l.try(t, time.Minute, "aws", "cloudformation", "describe-stacks", "--stack-name", workersStack); err == nil {
@@ -121,7 +128,7 @@ func (l *lab) workerParameters(t *testing.T, network map[string]string) map[stri
 		"ClusterName": mill, "ClusterEndpoint": cluster.Cluster.Endpoint,
 		"ClusterCertificateAuthority": cluster.Cluster.CertificateAuthority.Data, "ClusterServiceCidr": cluster.Cluster.KubernetesNetworkConfig.ServiceIpv4Cidr,
 		"VpcId": network["VpcId"], "SubnetIds": network["PrivateSubnetIds"], "ImageId": image,
-		"ControlPlaneCidr": "10.0.0.10/32", "MinSize": "2", "MaxSize": "3", "MinInstancesInService": "2", "DrainTimeout": "120",
+		"ControlPlaneCidr": "10.0.0.10/32", "MinSize": "2", "MaxSize": "3", "MinInstancesInService": "2", "DrainTimeout": fmt.Sprint(drainTimeout.Seconds()),
 		"TrustedCertificates": string(trusted),
 		"ExtraNodeConfig": fmt.Sprintf(`apiVersion: node.eks.aws/v1alpha1
 kind: NodeConfig
@@ -341,4 +348,47 @@ func checkRollback(ctx context.Context, t *testing.T, l *lab, client *kubernetes
 	if !strings.Contains(status, "colour") && !strings.Contains(status, "FAILURE") {
 		t.Errorf("the status does not say why:\n%s", status)
 	}
+}
+
+// checkBlockedScaleIn takes the instance of a pod away that its budget lets nobody evict.
+func checkBlockedScaleIn(ctx context.Context, t *testing.T, l *lab, client *kubernetes.Clientset) {
+	budget := []byte(`{"spec": {"minAvailable": 2}}`) // of two
+	if _, err := client.PolicyV1().PodDisruptionBudgets("default").Patch(ctx, "steady", types.MergePatchType, budget, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pods, err := client.CoreV1().Pods("default").List(ctx, metav1.ListOptions{LabelSelector: "app=steady"})
+	if err != nil || len(pods.Items) == 0 {
+		t.Fatalf("no pod is left: %v", err)
+	}
+	pod := pods.Items[0]
+	node, err := client.CoreV1().Nodes().Get(ctx, pod.Spec.NodeName, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := l.outputs(t, workersStack)["AutoScalingGroupName"]
+	instance := path.Base(node.Spec.ProviderID)
+	l.run(t, time.Minute, "aws", "autoscaling", "update-auto-scaling-group", "--auto-scaling-group-name", group, "--min-size", "1")
+	began := time.Now()
+	l.run(t, time.Minute, "aws", "autoscaling", "terminate-instance-in-auto-scaling-group", "--instance-id", instance, "--should-decrement-desired-capacity")
+
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout+5*time.Minute)
+	defer cancel()
+	events, err := client.CoreV1().Events("default").Watch(ctx, metav1.ListOptions{
+		FieldSelector: "reason=DrainIncomplete,involvedObject.name=" + node.Name,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Stop()
+	event, ok := (<-events.ResultChan()).Object.(*corev1.Event)
+	if !ok {
+		t.Fatalf("no event names the pod that is left: %v", ctx.Err())
+	}
+	if took := event.FirstTimestamp.Sub(began); took < drainTimeout-5*time.Second {
+		t.Errorf("the drain ended after %s, its deadline is after %s", took, drainTimeout)
+	}
+	if !strings.Contains(event.Message, pod.Namespace+"/"+pod.Name) || !strings.Contains(event.Message, "budget steady") {
+		t.Errorf("the event says %q, and names not pod %s and its budget", event.Message, pod.Name)
+	}
+	l.run(t, 5*time.Minute, "aws", "ec2", "wait", "instance-terminated", "--instance-ids", instance)
 }

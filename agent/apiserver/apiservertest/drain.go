@@ -70,12 +70,36 @@ func (s *Server) serveDrain(w http.ResponseWriter, r *http.Request, user string)
 			}
 		}
 		respond(w, http.StatusOK, list)
+	case r.URL.Path == "/api/v1/namespaces/default/events" && r.Method == http.MethodPost:
+		s.createEvent(w, r, name)
 	case len(path) == 5 && path[0] == "namespaces" && path[2] == "pods" && path[4] == "eviction" && r.Method == http.MethodPost:
 		s.evict(w, r, path[1]+"/"+path[3], name)
 	default:
 		return false
 	}
 	return true
+}
+
+// Events returns the events that nodes have made, the earliest first.
+func (s *Server) Events() []corev1.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.events)
+}
+
+// createEvent takes an event of node's own. s.mu is held.
+func (s *Server) createEvent(w http.ResponseWriter, r *http.Request, node string) {
+	var event corev1.Event
+	decoder := json.NewDecoder(io.LimitReader(r.Body, 1<<20))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&event)
+	about := event.InvolvedObject
+	if err != nil || event.GenerateName == "" || event.Namespace != "default" || about.Kind != "Node" || about.Name != node {
+		fail(w, http.StatusUnprocessableEntity, fmt.Sprintf("not an event of Node %s: %+v, %v", node, event, err))
+		return
+	}
+	s.events = append(s.events, event)
+	respond(w, http.StatusCreated, event)
 }
 
 // evict answers as the Eviction API does, a budget in the way included. A pod with a grace

@@ -60,6 +60,7 @@ type Server struct {
 	nodes    map[string]*corev1.Node
 	pods     map[string]*corev1.Pod // by "namespace/name"
 	budgets  map[string]string      // which budgets keep which pods, by the same
+	events   []corev1.Event
 	failures []int
 	calls    []string
 	ahead    atomic.Int64 // nanoseconds
