@@ -71,6 +71,7 @@ func TestContainerdReadsTheFiles(t *testing.T) {
 		accelerators containerd.Accelerators
 	}{
 		"plain":                                                     {"", "discard_unpacked_layers = true", none},
+		"shims are asked every 10 s":                                {"", "stats_collect_period = '10s'", none},
 		"a user's TOML for containerd 1":                            {"[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndiscard_unpacked_layers = false\n", "discard_unpacked_layers = false", none},
 		"a user's TOML for containerd 2":                            {"version = 3\n[plugins.\"io.containerd.cri.v1.images\"]\ndiscard_unpacked_layers = false\n", "discard_unpacked_layers = false", none},
 		"mirrors, which it would refuse":                            {mirrors, "max_container_log_line_size = 4096", none},

@@ -6,17 +6,16 @@ readonly status=/run/ovenbird/status.json
 readonly processes=/sys/fs/cgroup/system.slice/ovenbird-agent.service/cgroup.procs
 declare -A killed=()
 
-# look sets running to the phases that run, and left to how many are not done. It starts no
-# process: phases take milliseconds.
+# look sets running to the phases that run, and left to 0 when the node is Ready and no phase
+# is left. It starts no process: phases take milliseconds.
 look() {
   local lines=() line name=
   running=() left=1
   [ -e "$status" ] || return 0
   mapfile -t lines <"$status"
-  [[ ${lines[*]} == *'"state": '* ]] || return 0
-  left=0
   for line in "${lines[@]}"; do
     case $line in
+    '  "ready": '*) left=0 ;; # comes before the phases
     *'"name": "'*) name=${line#*: \"} name=${name%%\"*} ;;
     *'"state": "running"'*) running+=("$name") left=$((left + 1)) ;;
     *'"state": "retrying"'* | *'"state": "waiting"'*) left=$((left + 1)) ;;
