@@ -69,7 +69,7 @@ test: prepare unit e2e ## Run every test: unit, integration and end-to-end
 
 .PHONY: unit
 unit: setup components initrd ## Run the unit and integration tests
-	go test -p 1 -timeout 30m $(UNIT_PACKAGES)
+	go test -p 2 -timeout 30m $(UNIT_PACKAGES)
 	@$(MAKE) --no-print-directory fuzz
 
 # Inputs found earlier are in Go's build cache and come first. Without the limit, most of the time
