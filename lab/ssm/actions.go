@@ -1,6 +1,8 @@
 package ssm
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +17,11 @@ import (
 
 // maxValue is what a parameter of the standard tier holds, in bytes.
 const maxValue = 4 << 10
+
+// secret is the type of a parameter that is encrypted. The lab has no KMS: it keeps the value
+// as it keeps others, in a file that only root reads, and shows it to whoever asks for it
+// decrypted.
+const secret = "SecureString"
 
 // maxLevels is how deep a hierarchy of names may be.
 const maxLevels = 15
@@ -34,6 +41,7 @@ type tag struct{ Key, Value string }
 
 type putRequest struct {
 	Name, Value, Type, DataType, Description, Tier string
+	KeyID                                          string `json:"KeyId"` // of KMS, for a SecureString
 	Overwrite                                      bool
 	Tags                                           []tag
 }
@@ -73,11 +81,11 @@ func (s Service) parameter(region string, in putRequest) (Parameter, error) {
 		return p, invalid("Standard tier parameters support a maximum parameter value of %d characters, and no empty one.", maxValue)
 	case in.Tier != "" && in.Tier != "Standard":
 		return p, invalid("The lab has parameters of the tier Standard only.")
-	case in.Type == "SecureString":
-		return p, invalid("The lab keeps no secrets: SecureString is not supported.")
-	case in.Type != "String" && in.Type != "StringList" && (in.Type != "" || !exists):
+	case in.Type != "String" && in.Type != "StringList" && in.Type != secret && (in.Type != "" || !exists):
 		return p, invalid("A parameter type is required when you create a parameter.")
-	case p.DataType != "text" && (p.DataType != imageType || in.Type == "StringList"):
+	case in.KeyID != "" && in.Type != secret:
+		return p, invalid("KeyId is required for SecureString type parameter only.")
+	case p.DataType != "text" && (p.DataType != imageType || in.Type == "StringList" || in.Type == secret):
 		return p, invalid("The following data type is not supported: %s (Data type names are all lowercase.)", p.DataType)
 	case in.Overwrite && len(in.Tags) > 0:
 		return p, invalid("Invalid request: tags and overwrite can't be used together. To create a parameter with tags, please remove overwrite flag. " +
@@ -122,8 +130,14 @@ type described struct {
 	LastModifiedDate                 float64
 }
 
+// sealed stands for a secret's ciphertext.
+func sealed(p Parameter) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", p.Region, p.Name, p.Version))
+	return "AQICAH" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
 // get finds a parameter by its name, or by its name and version.
-func (s Service) get(region, name string) (described, error) {
+func (s Service) get(region, name string, decrypt bool) (described, error) {
 	name, version, selected := strings.Cut(name, ":")
 	p, ok := s.Parameters.Get(region, name)
 	if !ok {
@@ -133,6 +147,9 @@ func (s Service) get(region, name string) (described, error) {
 		ARN:  fmt.Sprintf("arn:%s:ssm:%s:%s:parameter/%s", s.Plan.Partition, region, s.Plan.Account, strings.TrimPrefix(p.Name, "/")),
 		Name: p.Name, Type: p.Type, Value: p.Value, DataType: p.DataType, Version: p.Version,
 		LastModifiedDate: float64(p.Modified.UnixMilli()) / 1000,
+	}
+	if p.Type == secret && !decrypt {
+		v.Value = sealed(p)
 	}
 	if selected {
 		v.Selector = ":" + version
@@ -145,11 +162,11 @@ func (s Service) get(region, name string) (described, error) {
 
 type getRequest struct {
 	Name           string
-	WithDecryption bool // of SecureStrings, which the lab has none of
+	WithDecryption bool
 }
 
 func (s Service) getParameter(region string, in getRequest) (any, error) {
-	p, err := s.get(region, in.Name)
+	p, err := s.get(region, in.Name, in.WithDecryption)
 	if errors.Is(err, errNotFound) {
 		return nil, notFound(in.Name)
 	}
@@ -174,7 +191,7 @@ func (s Service) getParameters(region string, in getManyRequest) (any, error) {
 	}
 	out := getManyResponse{Parameters: []described{}, InvalidParameters: []string{}}
 	for _, name := range in.Names {
-		if p, err := s.get(region, name); err != nil {
+		if p, err := s.get(region, name, in.WithDecryption); err != nil {
 			out.InvalidParameters = append(out.InvalidParameters, name)
 		} else {
 			out.Parameters = append(out.Parameters, p)

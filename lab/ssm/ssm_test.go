@@ -3,6 +3,7 @@ package ssm_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,22 @@ func TestAParameterHasVersionsAndTagsAndIsItsRegionsOwn(t *testing.T) {
 	}
 }
 
+func TestASecretIsShownToWhoeverAsksForItDecrypted(t *testing.T) {
+	ctx, c := t.Context(), client(endpointtest.Start(t), "us-west-2")
+	name := aws.String("/ovenbird/control-plane/backup-key")
+	if _, err := c.PutParameter(ctx, &ssm.PutParameterInput{
+		Name: name, Value: aws.String("AGE-SECRET-KEY-1"), Type: types.ParameterTypeSecureString, KeyId: aws.String("alias/ovenbird"),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, decrypt := range []bool{false, true} {
+		out, err := c.GetParameter(ctx, &ssm.GetParameterInput{Name: name, WithDecryption: &decrypt})
+		if err != nil || out.Parameter.Type != types.ParameterTypeSecureString || strings.Contains(*out.Parameter.Value, "AGE-SECRET-KEY-1") != decrypt {
+			t.Errorf("decrypted %v: %+v, %v", decrypt, out, err)
+		}
+	}
+}
+
 func TestParametersThatSSMRefuses(t *testing.T) {
 	c := client(endpointtest.Start(t), "us-west-2")
 	for name, in := range map[string]*ssm.PutParameterInput{
@@ -86,7 +103,10 @@ func TestParametersThatSSMRefuses(t *testing.T) {
 		"no type":                parameter("x", func(in *ssm.PutParameterInput) { in.Type = "" }),
 		"another data type":      parameter("x", func(in *ssm.PutParameterInput) { in.DataType = aws.String("aws:ec2:snapshot") }),
 		"tags with an overwrite": parameter("x", overwrite, func(in *ssm.PutParameterInput) { in.Tags = []types.Tag{{Key: aws.String("a"), Value: aws.String("b")}} }),
-		"a secret":               parameter("x", func(in *ssm.PutParameterInput) { in.Type = types.ParameterTypeSecureString }),
+		"a key for no secret":    parameter("x", func(in *ssm.PutParameterInput) { in.KeyId = aws.String("alias/aws/ssm") }),
+		"a secret of an image": parameter("ami-0123456789abcdef0", ofImage, func(in *ssm.PutParameterInput) {
+			in.Type = types.ParameterTypeSecureString
+		}),
 	} {
 		if _, err := c.PutParameter(t.Context(), in); code(err) != "ValidationException" {
 			t.Errorf("%s: %v", name, err)
