@@ -7,21 +7,22 @@ import (
 	"time"
 )
 
-// Slots is how many volumes a machine can have besides its root volume. EC2 has 27; each
-// costs the firmware a bridge to look behind.
+// Slots is how many volumes and network interfaces together a machine can have besides its root
+// volume and its first interface. EC2 has 27 and more; each costs the firmware a bridge to look
+// behind.
 const Slots = 4
 
 // Drive is a volume besides the root's, which can come and go while the guest runs.
 type Drive struct {
 	Volume string // vol-..., which the guest finds as the drive's serial number
 	Path   string // raw disk
-	Slot   int    // less than Slots; a drive is alone in its own
+	Slot   int    // less than Slots; a drive or a NIC is alone in its own
 }
 
-// unplugLimit is how long a guest has to let go of a drive.
+// unplugLimit is how long a guest has to let go of a device.
 const unplugLimit = 30 * time.Second
 
-// slots are the PCI Express ports that drives are plugged into. They stand at the end of the
+// slots are the PCI Express ports that drives and NICs are plugged into. They stand at the end of the
 // bus, so that what else the guest has keeps its place, and names made of it.
 func slots() []string {
 	var arguments []string

@@ -51,6 +51,13 @@ type answer struct {
 	} `json:"error"`
 }
 
+// refusal is a command that QEMU did not carry out.
+type refusal struct{ command, class, words string }
+
+func (r *refusal) Error() string {
+	return fmt.Sprintf("QEMU refused %s: %s: %s", r.command, r.class, r.words)
+}
+
 // newQMP takes conn over: it waits for QEMU's greeting and makes the connection ready for
 // commands. The context bounds the wait.
 func newQMP(ctx context.Context, conn net.Conn) (*qmp, error) {
@@ -184,7 +191,7 @@ func (q *qmp) run(ctx context.Context, command string, arguments map[string]any,
 			case a.ID != q.last:
 				continue // to a command that was given up
 			case a.Error != nil:
-				return fmt.Errorf("QEMU refused %s: %s: %s", command, a.Error.Class, a.Error.Desc)
+				return &refusal{command: command, class: a.Error.Class, words: a.Error.Desc}
 			case result != nil:
 				if err := json.Unmarshal(a.Return, result); err != nil {
 					return fmt.Errorf("read QEMU's answer to %s: %w", command, err)

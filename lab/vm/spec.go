@@ -24,6 +24,7 @@ type Spec struct {
 	Volumes   []Drive // attached besides the root volume
 	MAC       net.HardwareAddr
 	Tap       string // the interface that QEMU makes for the guest's first network device
+	NICs      []NIC  // attached besides the first
 }
 
 // Files inside Spec.Dir. QEMU runs in that directory, which keeps every path short enough
@@ -86,6 +87,7 @@ func (s Spec) arguments(accelerator, firmware string, snapshotRate int) []string
 		"-netdev", "tap,id=eth0,script=no,downscript=no,ifname=" + s.Tap,
 		"-device", "virtio-net-pci,netdev=eth0,romfile=,mac=" + s.MAC.String(),
 		"-device", "virtio-rng-pci",
+	}, s.nics(), []string{
 		"-chardev", "file,id=console,append=on,path=" + consoleFile,
 		"-serial", "chardev:console",
 		"-chardev", "socket,id=control,server=on,wait=off,fd=3",

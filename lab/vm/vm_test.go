@@ -25,8 +25,11 @@ func TestAMachineIsDescribedToQEMUAsEC2WouldShowIt(t *testing.T) {
 		Instance: "i-0123456789abcdef0", Image: "/images/ami-1.raw", Volume: "vol-0fedcba9876543210",
 		Type: "t3.medium", VCPUs: 2, MemoryMiB: 4096, MAC: mac, Tap: "tap0",
 	}
-	for name, rate := range map[string]int{"arguments.golden": 0, "cold.golden": 5, "drives.golden": 0} {
-		spec.Drives, spec.Volumes = 0, nil
+	for name, rate := range map[string]int{"arguments.golden": 0, "cold.golden": 5, "drives.golden": 0, "nics.golden": 0} {
+		spec.Drives, spec.Volumes, spec.NICs = 0, nil, nil
+		if name == "nics.golden" {
+			spec.NICs = []NIC{{Interface: "eni-0123456789abcdef0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, Tap: "eni6789abcdef0", Slot: 2}}
+		}
 		if name == "drives.golden" {
 			spec.Drives, spec.Volumes = 2, []Drive{{Volume: "vol-0123456789abcdef0", Path: "/volumes/a,b.raw", Slot: 1}}
 		}
