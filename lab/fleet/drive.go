@@ -73,7 +73,7 @@ func (d *driver) step(ctx context.Context, i Instance) error {
 	case Stopping:
 		return d.stop(ctx, i)
 	case Stopped:
-		return d.wait(ctx, 0)
+		return d.rest(ctx)
 	case ShuttingDown:
 		return d.shutDown(ctx, i)
 	case Terminated:
@@ -149,7 +149,7 @@ func (d *driver) start(ctx context.Context, i Instance) error {
 		Instance: i.ID, Dir: dir, Image: image, UefiData: uefiFile,
 		Volume: i.VolumeID, VolumeGiB: i.VolumeGiB,
 		Type: kind.Name, VCPUs: min(kind.VCPUs, runtime.NumCPU()), MemoryMiB: min(kind.MemoryMiB, mostMemoryMiB), Drives: kind.Drives, Volumes: volumes,
-		MAC: i.HardwareAddr(), Tap: i.tap(),
+		MAC: i.HardwareAddr(), Tap: i.tap(), NICs: i.nics(),
 	})
 	if err != nil {
 		return err
@@ -173,8 +173,10 @@ func (d *driver) adopt(ctx context.Context, i Instance) error {
 
 // connect gives the machine its network and lets it run.
 func (d *driver) connect(ctx context.Context, i Instance) error {
-	if err := d.Network.Plug(d.port(i)); err != nil {
-		return err
+	for _, p := range d.ports(i) {
+		if err := d.Network.Plug(p); err != nil {
+			return err
+		}
 	}
 	return d.machine.Resume(ctx)
 }
@@ -182,6 +184,26 @@ func (d *driver) connect(ctx context.Context, i Instance) error {
 func (d *driver) port(i Instance) network.Port {
 	subnet, _ := d.Plan.Subnet(i.SubnetID)
 	return network.Port{Interface: i.tap(), Bridge: subnet.Bridge, MAC: i.HardwareAddr(), Address: i.Address}
+}
+
+// ports are those of the interfaces that the machine certainly has; settle sees to the others.
+func (d *driver) ports(i Instance) []network.Port {
+	all := []network.Port{d.port(i)}
+	for _, n := range i.Interfaces {
+		if n.State == Attached {
+			all = append(all, d.portOf(n))
+		}
+	}
+	return all
+}
+
+// unplug frees the addresses of all interfaces.
+func (d *driver) unplug(i Instance) error {
+	failed := []error{d.Network.Unplug(d.port(i))}
+	for _, n := range i.Interfaces {
+		failed = append(failed, d.Network.Unplug(d.portOf(n)))
+	}
+	return errors.Join(failed...)
 }
 
 // attend watches a running instance until its state changes.
@@ -296,7 +318,7 @@ func (d *driver) halt(ctx context.Context, i Instance) error {
 	if err := d.kill(ctx); err != nil {
 		return err
 	}
-	return d.Network.Unplug(d.port(i))
+	return d.unplug(i)
 }
 
 // clean removes the machine, its files and its place on the network.
@@ -304,7 +326,7 @@ func (d *driver) clean(ctx context.Context, i Instance) error {
 	if err := d.kill(ctx); err != nil {
 		return err
 	}
-	return errors.Join(vm.RemoveFiles(d.Dir.Instance(i.ID)), d.Network.Unplug(d.port(i)))
+	return errors.Join(vm.RemoveFiles(d.Dir.Instance(i.ID)), d.unplug(i))
 }
 
 func serverError(message string) Reason {
@@ -332,6 +354,14 @@ func (d *driver) forget(ctx context.Context, i Instance) error {
 		return err
 	}
 	return nil
+}
+
+// rest waits beside a stopped instance, which may have got or lost interfaces.
+func (d *driver) rest(ctx context.Context) error {
+	if err := d.Announce(); err != nil {
+		return err
+	}
+	return d.wait(ctx, 0)
 }
 
 // wait returns when the instance was changed, or when the time is up; zero is for ever.

@@ -175,12 +175,12 @@ func (f *Fleet) list() []Instance {
 	return list
 }
 
-// ByAddress finds the instance that has the address now.
+// ByAddress finds the instance that has the address now, on any of its interfaces.
 func (f *Fleet) ByAddress(addr netip.Addr) (Instance, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, e := range f.instances {
-		if e.HasAddress() && e.Address == addr {
+		if e.HasAddress() && (e.Address == addr || slices.ContainsFunc(e.Interfaces, func(n Interface) bool { return n.Address == addr })) {
 			return e.Instance, true
 		}
 	}
@@ -234,6 +234,8 @@ func (f *Fleet) move(id string, from, to State, why Reason) error {
 		e.HasVolume = true
 	case Stopped:
 		e.settleStopped()
+	case Terminated:
+		e.Interfaces = nil // they are free for other instances
 	}
 	if err := f.save(); err != nil {
 		e.Instance = before
@@ -262,7 +264,7 @@ func (f *Fleet) Changed() <-chan struct{} {
 	return f.changed
 }
 
-// Announce tells the network which instances have an address. The fleet does so itself
+// Announce tells the network which instances have an address, and which they are. The fleet does so itself
 // whenever that changes.
 func (f *Fleet) Announce() error {
 	f.announced.Lock()
@@ -271,6 +273,9 @@ func (f *Fleet) Announce() error {
 	for _, i := range f.Instances() {
 		if i.HasAddress() {
 			hosts = append(hosts, dnsmasq.Host{MAC: i.HardwareAddr(), Address: i.Address})
+		}
+		for _, n := range i.Interfaces {
+			hosts = append(hosts, dnsmasq.Host{MAC: n.hardwareAddr(), Address: n.Address})
 		}
 	}
 	return f.Network.Announce(hosts)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -29,6 +30,8 @@ type host struct {
 	plugged  map[string]bool     // by interface
 	names    []netip.Addr
 	specs    map[string]vm.Spec // by directory
+	nics     map[string]vm.NIC  // that guests got while they ran, by interface
+	stuck    error              // of the next interfaces that guests are to let go
 	uefi     []byte             // of every image
 	failing  error              // of the next starts
 	deaf     bool               // guests ignore the power button
@@ -43,7 +46,7 @@ type machine struct {
 }
 
 func newHost() *host {
-	return &host{machines: map[string]*machine{}, plugged: map[string]bool{}, specs: map[string]vm.Spec{}}
+	return &host{machines: map[string]*machine{}, plugged: map[string]bool{}, specs: map[string]vm.Spec{}, nics: map[string]vm.NIC{}}
 }
 
 func (h *host) Start(_ context.Context, spec vm.Spec) (Machine, error) {
@@ -84,8 +87,22 @@ func (h *host) Unplug(p network.Port) error { return h.plug(p, false) }
 func (h *host) plug(p network.Port, in bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if in && strings.HasPrefix(p.Interface, "eni") && !h.hasTap(p.Interface) {
+		return fmt.Errorf("no interface %s", p.Interface)
+	}
 	h.plugged[p.Interface] = in
 	return nil
+}
+
+// hasTap tells whether a machine has a tap besides its first. The caller holds mu.
+func (h *host) hasTap(name string) bool {
+	is := func(n vm.NIC) bool { return n.Tap == name }
+	for dir := range h.machines {
+		if slices.ContainsFunc(h.specs[dir].NICs, is) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(slices.Collect(maps.Values(h.nics)), is)
 }
 
 func (h *host) Announce(hosts []dnsmasq.Host) error {
@@ -108,6 +125,20 @@ func (m *machine) Resume(context.Context) error { m.resumed = true; return nil }
 func (m *machine) Halted() <-chan struct{}      { return m.halted }
 func (m *machine) Gone() <-chan struct{}        { return m.gone }
 func (m *machine) LastWords() string            { return "last words" }
+
+func (m *machine) Connect(_ context.Context, n vm.NIC, plug func() error) error {
+	m.host.mu.Lock()
+	m.host.nics[n.Interface] = n
+	m.host.mu.Unlock()
+	return plug()
+}
+
+func (m *machine) Disconnect(_ context.Context, n vm.NIC) error {
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	delete(m.host.nics, n.Interface)
+	return m.host.stuck
+}
 
 func (m *machine) PowerDown(context.Context) error {
 	m.host.mu.Lock()

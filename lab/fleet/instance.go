@@ -54,9 +54,10 @@ type Order struct {
 	RootDevice          string // the name that the image gives it
 	Type                Type
 	SubnetID            string
-	Address             netip.Addr // of the only instance; invalid: any
-	ClientToken         string     // empty: none
-	Digest              string     // of the whole request, to compare under the same token
+	Address             netip.Addr   // of the only instance; invalid: any
+	Taken               []netip.Addr // addresses that are something else's than an instance's
+	ClientToken         string       // empty: none
+	Digest              string       // of the whole request, to compare under the same token
 	UserData            []byte
 	Profile             string // instance profile; empty: none
 	Tags                map[string]string
@@ -109,7 +110,8 @@ type Instance struct {
 	VolumeID            string            `json:"volumeId"`
 	VolumeGiB           int               `json:"volumeGiB"`
 	Volume              VolumeKind        `json:"volume,omitzero"`
-	Volumes             []Volume          `json:"volumes,omitempty"` // besides the root volume
+	Volumes             []Volume          `json:"volumes,omitempty"`    // besides the root volume
+	Interfaces          []Interface       `json:"interfaces,omitempty"` // besides the first one
 	VolumeTags          map[string]string `json:"volumeTags,omitempty"`
 	InterfaceTags       map[string]string `json:"interfaceTags,omitempty"`
 	SpotTags            map[string]string `json:"spotTags,omitempty"`
@@ -153,13 +155,13 @@ func (i Instance) Device() string {
 	return i.RootDevice
 }
 
-// HardwareAddr is the MAC address of the instance's interface.
+// HardwareAddr is the MAC address of the instance's first interface.
 func (i Instance) HardwareAddr() net.HardwareAddr {
 	mac, _ := net.ParseMAC(i.MAC) // written by newInstance
 	return mac
 }
 
-// tap is the name of the host's end of the instance's interface: at most 15 characters.
+// tap is the name of the host's end of the instance's first interface: at most 15 characters.
 func (i Instance) tap() string { return "tap" + i.ID[len(i.ID)-11:] }
 
 // Change is what Terminate, Stop or Start did to an instance.

@@ -76,6 +76,9 @@ func (f *Fleet) allocate(subnet vpc.Subnet, order Order) ([]netip.Addr, error) {
 			taken[e.Address] = true
 		}
 	}
+	for _, a := range order.Taken {
+		taken[a] = true
+	}
 	if order.Address.IsValid() {
 		if taken[order.Address] {
 			return nil, fmt.Errorf("%w: %s", ErrAddressInUse, order.Address)

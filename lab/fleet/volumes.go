@@ -21,24 +21,24 @@ var (
 	ErrNoSlots     = errors.New("no slot is free")
 )
 
-// VolumeState is how far the attachment of a volume is.
-type VolumeState string
+// AttachmentState is how far the attachment of a volume or of a network interface is.
+type AttachmentState string
 
 // States of an attachment.
 const (
-	Attaching VolumeState = "attaching"
-	Attached  VolumeState = "attached"
-	Detaching VolumeState = "detaching"
+	Attaching AttachmentState = "attaching"
+	Attached  AttachmentState = "attached"
+	Detaching AttachmentState = "detaching"
 )
 
 // Volume is an EBS volume that is attached to an instance besides its root volume.
 type Volume struct {
-	ID     string      `json:"id"`
-	Device string      `json:"device"` // the name that EC2 has for it
-	GiB    int         `json:"gib"`
-	Slot   int         `json:"slot"` // of the machine
-	State  VolumeState `json:"state"`
-	Time   time.Time   `json:"time"` // of the request to attach it
+	ID     string          `json:"id"`
+	Device string          `json:"device"` // the name that EC2 has for it
+	GiB    int             `json:"gib"`
+	Slot   int             `json:"slot"` // of the machine
+	State  AttachmentState `json:"state"`
+	Time   time.Time       `json:"time"` // of the request to attach it
 }
 
 // Slots is a Machine whose drives can be plugged while its guest runs; vm.Machine documents
@@ -52,16 +52,12 @@ type Slots interface {
 // Other states are a *StateError.
 func (f *Fleet) Attach(id string, v Volume) (Instance, error) {
 	_, err := f.command([]string{id}, func(i *Instance) error {
-		used := map[int]bool{}
 		for _, other := range i.Volumes {
 			if other.Device == v.Device {
 				return ErrDeviceInUse
 			}
-			used[other.Slot] = true
 		}
-		for used[v.Slot] {
-			v.Slot++
-		}
+		v.Slot = i.freeSlot()
 		v.State, v.Time = Attaching, f.Now().UTC()
 		switch {
 		case i.Device() == v.Device:
@@ -97,6 +93,9 @@ func (f *Fleet) Detach(id, volume string) error {
 	return err
 }
 
+// VolumeDisk is the raw disk of a volume, which is there once the volume was attached.
+func (f *Fleet) VolumeDisk(id string) string { return f.Dir.Volume(id) }
+
 // RemoveVolume removes the disk of a volume that is attached to nothing.
 func (f *Fleet) RemoveVolume(id string) error {
 	if err := os.Remove(f.Dir.Volume(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -105,11 +104,28 @@ func (f *Fleet) RemoveVolume(id string) error {
 	return nil
 }
 
+// freeSlot is the first slot of the machine that no volume and no interface has; vm.Slots when
+// all are taken.
+func (i *Instance) freeSlot() int {
+	used := map[int]bool{}
+	for _, v := range i.Volumes {
+		used[v.Slot] = true
+	}
+	for _, n := range i.Interfaces {
+		used[n.Slot] = true
+	}
+	slot := 0
+	for used[slot] {
+		slot++
+	}
+	return slot
+}
+
 func (i *Instance) without(volume string) {
 	i.Volumes = slices.DeleteFunc(slices.Clone(i.Volumes), func(v Volume) bool { return v.ID == volume })
 }
 
-func (i *Instance) setVolume(volume string, to VolumeState) {
+func (i *Instance) setVolume(volume string, to AttachmentState) {
 	i.Volumes = slices.Clone(i.Volumes) // snapshots keep theirs
 	for n := range i.Volumes {
 		if i.Volumes[n].ID == volume {
@@ -118,26 +134,30 @@ func (i *Instance) setVolume(volume string, to VolumeState) {
 	}
 }
 
-// settleStopped ends what was under way with volumes when the machine went: there is no guest
-// any more that has to take them or let them go.
+// settleStopped ends what was under way with volumes and interfaces when the machine went: there
+// is no guest any more that has to take them or let them go.
 func (i *Instance) settleStopped() {
 	i.Volumes = slices.DeleteFunc(slices.Clone(i.Volumes), func(v Volume) bool { return v.State == Detaching })
 	for n := range i.Volumes {
 		i.Volumes[n].State = Attached
 	}
+	i.Interfaces = slices.DeleteFunc(slices.Clone(i.Interfaces), func(n Interface) bool { return n.State == Detaching })
+	for n := range i.Interfaces {
+		i.Interfaces[n].State = Attached
+	}
 }
 
-// settleAgain is when a volume that the guest does not take or let go is tried again.
+// settleAgain is when a volume or an interface that the guest does not take or let go is tried again.
 const settleAgain = 5 * time.Second
 
-// settle settles the volumes. When one is held up the instance runs on, and what is answered
-// tells when to try again.
+// settle settles the volumes and the interfaces. When one is held up the instance runs on, and
+// what is answered tells when to try again.
 func (d *driver) settle(ctx context.Context, i Instance) <-chan time.Time {
-	err := d.settleVolumes(ctx, i)
+	err := errors.Join(d.settleVolumes(ctx, i), d.settleInterfaces(ctx, i))
 	if err == nil {
 		return nil
 	}
-	d.Logger.Warn("volume is held up; trying again", zap.String("instance", d.id), zap.Error(err), zap.Duration("after", settleAgain))
+	d.Logger.Warn("an attachment is held up; trying again", zap.String("instance", d.id), zap.Error(err), zap.Duration("after", settleAgain))
 	return time.After(settleAgain)
 }
 

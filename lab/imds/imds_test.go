@@ -165,6 +165,41 @@ func TestTheSDKReadsEverythingThatANodeAsksFor(t *testing.T) {
 	}
 }
 
+func TestAnInstanceIsToldOfEachOfItsInterfaces(t *testing.T) {
+	list := instances()
+	i := list["127.0.0.1"]
+	i.Interfaces = []fleet.Interface{{
+		ID: "eni-02", Index: 1, MAC: "02:11:22:33:44:55", Address: netip.MustParseAddr("10.0.32.77"), SubnetID: "subnet-0cccccccccccccccc",
+		Groups: []fleet.Group{{ID: "sg-1", Name: "one"}, {ID: "sg-2", Name: "two"}},
+	}}
+	list["127.0.0.1"] = i
+	s := serve(t, list)
+	client := imds.New(imds.Options{Endpoint: s.URL, EnableFallback: aws.FalseTernary})
+	const second = "network/interfaces/macs/02:11:22:33:44:55/"
+	for path, want := range map[string]string{
+		"network/interfaces/macs/":        "02:11:22:33:44:55/\n02:aa:bb:cc:dd:ee/",
+		second + "device-number":          "1",
+		second + "interface-id":           "eni-02",
+		second + "local-hostname":         "ip-10-0-32-77.us-west-2.compute.internal",
+		second + "local-ipv4s":            "10.0.32.77",
+		second + "subnet-ipv4-cidr-block": "10.0.32.0/20",
+		second + "security-group-ids":     "sg-1\nsg-2",
+		second + "security-groups":        "one\ntwo",
+		"mac":                             "02:aa:bb:cc:dd:ee",
+		"local-ipv4":                      "127.0.0.1",
+		"network/interfaces/macs/02:aa:bb:cc:dd:ee/device-number": "0",
+	} {
+		out, err := client.GetMetadata(t.Context(), &imds.GetMetadataInput{Path: path})
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if got, _ := io.ReadAll(out.Content); string(got) != want {
+			t.Errorf("%s is %q, want %q", path, got, want)
+		}
+	}
+}
+
 func TestTheSDKGetsTheRolesCredentials(t *testing.T) {
 	s := serve(t)
 	s.now = time.Now() // the provider compares with its own clock

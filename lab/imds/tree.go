@@ -53,7 +53,6 @@ func (t tree) find(path string) (string, bool) {
 
 func (s Service) tree(i fleet.Instance) tree {
 	subnet, _ := s.Plan.Subnet(i.SubnetID)
-	network := s.Plan.VPCOf(i.SubnetID)
 	name := s.Plan.PrivateDNSName(i.Address)
 	t := tree{
 		"dynamic/instance-identity/document": s.document(i),
@@ -79,30 +78,11 @@ func (s Service) tree(i fleet.Instance) tree {
 	meta("reservation-id", i.ReservationID)
 	meta("services/domain", "amazonaws.com")
 	meta("services/partition", s.Plan.Partition)
-	for leaf, value := range map[string]string{
-		"device-number":          "0",
-		"interface-id":           i.InterfaceID,
-		"local-hostname":         name,
-		"local-ipv4s":            i.Address.String(),
-		"mac":                    i.MAC,
-		"network-card":           "0",
-		"owner-id":               s.Plan.Account,
-		"subnet-id":              i.SubnetID,
-		"subnet-ipv4-cidr-block": subnet.CIDR.String(),
-		"vpc-id":                 network.ID,
-		"vpc-ipv4-cidr-block":    network.CIDR.String(),
-		"vpc-ipv4-cidr-blocks":   network.CIDR.String(),
-	} {
-		meta("network/interfaces/macs/"+i.MAC+"/"+leaf, value)
+	for _, n := range append([]fleet.Interface{first(i)}, i.Interfaces...) {
+		s.networkInterface(n, meta)
 	}
-	if len(i.Groups) > 0 {
-		var ids, names []string
-		for _, g := range i.Groups {
-			ids, names = append(ids, g.ID), append(names, g.Name)
-		}
-		meta("security-groups", strings.Join(names, "\n"))
-		meta("network/interfaces/macs/"+i.MAC+"/security-groups", strings.Join(names, "\n"))
-		meta("network/interfaces/macs/"+i.MAC+"/security-group-ids", strings.Join(ids, "\n"))
+	if names := groupNames(i.Groups); names != "" {
+		meta("security-groups", names)
 	}
 	s.notices(i, meta)
 	if role := s.role(i); role != "" {
@@ -118,6 +98,51 @@ func (s Service) tree(i fleet.Instance) tree {
 		t["user-data"] = "" // listed here, served by lookUp
 	}
 	return t
+}
+
+// first is an instance's first network interface.
+func first(i fleet.Instance) fleet.Interface {
+	return fleet.Interface{ID: i.InterfaceID, MAC: i.MAC, Address: i.Address, SubnetID: i.SubnetID, Groups: i.Groups}
+}
+
+// networkInterface is what is told of one of an instance's network interfaces.
+func (s Service) networkInterface(n fleet.Interface, meta func(path, value string)) {
+	subnet, _ := s.Plan.Subnet(n.SubnetID)
+	network := s.Plan.VPCOf(n.SubnetID)
+	for leaf, value := range map[string]string{
+		"device-number":          strconv.Itoa(n.Index),
+		"interface-id":           n.ID,
+		"local-hostname":         s.Plan.PrivateDNSName(n.Address),
+		"local-ipv4s":            n.Address.String(),
+		"mac":                    n.MAC,
+		"network-card":           "0",
+		"owner-id":               s.Plan.Account,
+		"subnet-id":              n.SubnetID,
+		"subnet-ipv4-cidr-block": subnet.CIDR.String(),
+		"vpc-id":                 network.ID,
+		"vpc-ipv4-cidr-block":    network.CIDR.String(),
+		"vpc-ipv4-cidr-blocks":   network.CIDR.String(),
+	} {
+		meta("network/interfaces/macs/"+n.MAC+"/"+leaf, value)
+	}
+	if len(n.Groups) == 0 {
+		return
+	}
+	var ids []string
+	for _, g := range n.Groups {
+		ids = append(ids, g.ID)
+	}
+	meta("network/interfaces/macs/"+n.MAC+"/security-groups", groupNames(n.Groups))
+	meta("network/interfaces/macs/"+n.MAC+"/security-group-ids", strings.Join(ids, "\n"))
+}
+
+// groupNames are the names of security groups, one a line.
+func groupNames(groups []fleet.Group) string {
+	var names []string
+	for _, g := range groups {
+		names = append(names, g.Name)
+	}
+	return strings.Join(names, "\n")
 }
 
 // document is the instance identity document.
