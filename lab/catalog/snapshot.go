@@ -39,6 +39,7 @@ type Snapshot struct {
 	ID          string            `json:"id"`
 	Region      string            `json:"region"`
 	Description string            `json:"description,omitempty"`
+	VolumeID    string            `json:"volume,omitempty"` // that it was taken of; empty: it was uploaded
 	VolumeGiB   int64             `json:"volumeGiB"`
 	Parent      string            `json:"parent,omitempty"`
 	Encrypted   bool              `json:"encrypted,omitempty"`

@@ -28,6 +28,7 @@ type Fleet interface {
 	Attach(id string, v fleet.Volume) (fleet.Instance, error)
 	Detach(id, volume string) error
 	RemoveVolume(id string) error
+	VolumeDisk(id string) string
 	Instances() []fleet.Instance
 }
 
@@ -95,6 +96,8 @@ func publishing(name string) func(Service, *params) (any, error) {
 	switch name {
 	case "DescribeSnapshots":
 		return Service.describeSnapshots
+	case "CreateSnapshot":
+		return Service.createSnapshot
 	case "DeleteSnapshot":
 		return Service.deleteSnapshot
 	case "CreateTags":
@@ -230,6 +233,7 @@ func (nowhere) Attach(id string, _ fleet.Volume) (fleet.Instance, error) {
 }
 func (nowhere) Detach(id, _ string) error { return &fleet.NotFoundError{IDs: []string{id}} }
 func (nowhere) RemoveVolume(string) error { return nil }
+func (nowhere) VolumeDisk(string) string  { return "" }
 func (nowhere) Tag(id string, _ map[string]string, _ map[string]*string) error {
 	return &fleet.NotFoundError{IDs: []string{id}}
 }

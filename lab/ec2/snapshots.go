@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
+	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 )
 
 type describeSnapshotsResponse struct {
@@ -100,10 +101,12 @@ func (s Service) describeSnapshots(p *params) (any, error) {
 
 func (s Service) snapshotItem(of catalog.Snapshot) snapshotItem {
 	v := snapshotItem{
-		// Snapshots that were not made of a volume have this one.
-		ID: of.ID, VolumeID: "vol-ffffffff", Status: string(of.Status), Message: of.Message, Start: of.Started.Format(timeFormat),
+		ID: of.ID, VolumeID: of.VolumeID, Status: string(of.Status), Message: of.Message, Start: of.Started.Format(timeFormat),
 		Progress: "100%", Owner: s.Plan.Account, VolumeGiB: of.VolumeGiB, Description: of.Description,
 		Encrypted: of.Encrypted, Tier: "standard", Tags: tagItems(of.Tags),
+	}
+	if v.VolumeID == "" {
+		v.VolumeID = "vol-ffffffff" // what snapshots have that were not made of a volume
 	}
 	switch of.Status {
 	case catalog.Pending, catalog.Sealed:
@@ -133,6 +136,49 @@ func tagItems(tags map[string]string) []tag {
 		items = append(items, tag{Key: key, Value: tags[key]})
 	}
 	return items
+}
+
+type createSnapshotResponse struct {
+	XMLName   xml.Name `xml:"http://ec2.amazonaws.com/doc/2016-11-15/ CreateSnapshotResponse"`
+	RequestID string   `xml:"requestId"`
+	snapshotItem
+}
+
+// createSnapshot takes a snapshot of a volume that was made by itself and that no machine writes
+// to.
+func (s Service) createSnapshot(p *params) (any, error) {
+	id := p.required("VolumeId")
+	order := catalog.Snapshot{Region: s.Plan.Region, VolumeID: id, Description: p.text("Description"), Tags: p.tags("snapshot")["snapshot"]}
+	if p.internal {
+		order.Token = p.text("ClientToken")
+	}
+	if err := p.done(); err != nil {
+		return nil, err
+	}
+	response := createSnapshotResponse{RequestID: p.id}
+	err := s.change(func(c *contents) error { // nobody attaches it meanwhile
+		for _, i := range s.Fleet.Instances() {
+			if i.VolumeID == id && i.HasAddress() {
+				return invalid("UnsupportedOperation", "The lab takes no snapshots of root volumes: %s is that of %s.", id, i.ID)
+			}
+			attached := slices.ContainsFunc(i.Volumes, func(v fleet.Volume) bool { return v.ID == id })
+			if attached && i.HasAddress() && i.State != fleet.Stopped {
+				return invalid("UnsupportedOperation", "The lab takes no snapshots of volumes that are written to: stop %s, or detach %s from it.", i.ID, id)
+			}
+		}
+		v, err := c.volume(id)
+		if err != nil {
+			return err
+		}
+		order.VolumeGiB, order.Encrypted = int64(v.GiB), v.Kind.Encrypted
+		if !ownKey(v.Kind.KMSKey) {
+			order.KMSKey = v.Kind.KMSKey
+		}
+		made, err := s.Catalog.Capture(order, s.Fleet.VolumeDisk(id))
+		response.snapshotItem = s.snapshotItem(made)
+		return err
+	})
+	return response, err
 }
 
 func (s Service) deleteSnapshot(p *params) (any, error) {

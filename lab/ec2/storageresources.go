@@ -85,6 +85,18 @@ func (h volumeHandler) Delete(_ context.Context, id string, _ resource.Request) 
 	return removed(err)
 }
 
+// Snapshot implements resource.Snapshotter. The snapshot has the tags that the volume has.
+func (h volumeHandler) Snapshot(_ context.Context, id string, r resource.Request) error {
+	var properties volumeProperties
+	if err := resource.Decode(r.Properties, &properties); err != nil {
+		return err
+	}
+	values := url.Values{"VolumeId": {id}, "ClientToken": {r.Token}}
+	tagSpecification(values, "snapshot", r, properties.Tags)
+	_, err := ask[createSnapshotResponse](h.s, "CreateSnapshot", values)
+	return removed(err)
+}
+
 // Attribute implements resource.Handler.
 func (h volumeHandler) Attribute(_ context.Context, id, name string) (any, error) {
 	if name != "VolumeId" {

@@ -76,7 +76,9 @@ func TestVolumesAreRefusedWhatEC2Refuses(t *testing.T) {
 			refused(t, err, c.code, "")
 		})
 	}
-	_, err := client.DetachVolume(ctx, &ec2.DetachVolumeInput{VolumeId: &root.VolumeID})
+	_, err := client.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{VolumeId: &root.VolumeID})
+	refused(t, err, "UnsupportedOperation", "root volumes")
+	_, err = client.DetachVolume(ctx, &ec2.DetachVolumeInput{VolumeId: &root.VolumeID})
 	refused(t, err, "OperationNotPermitted", root.VolumeID)
 	_, err = client.CreateVolume(ctx, &ec2.CreateVolumeInput{AvailabilityZone: aws.String("mars"), Size: aws.Int32(8)})
 	refused(t, err, "InvalidZone.NotFound", "mars")

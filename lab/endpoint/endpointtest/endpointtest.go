@@ -275,6 +275,7 @@ func (noFleet) Attach(id string, _ fleet.Volume) (fleet.Instance, error) {
 }
 func (noFleet) Detach(id, _ string) error { return &fleet.NotFoundError{IDs: []string{id}} }
 func (noFleet) RemoveVolume(string) error { return nil }
+func (noFleet) VolumeDisk(string) string  { return "" }
 func (noFleet) Tag(id string, _ map[string]string, _ map[string]*string) error {
 	return &fleet.NotFoundError{IDs: []string{id}}
 }
