@@ -148,6 +148,9 @@ func (s Service) describeTags(p *params) (any, error) {
 		for _, a := range c.Addresses {
 			collect(a.ID, "elastic-ip", a.Tags)
 		}
+		for _, n := range c.Interfaces {
+			collect(n.ID, "network-interface", n.Tags)
+		}
 		return nil
 	})
 	if err != nil {

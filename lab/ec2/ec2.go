@@ -29,6 +29,9 @@ type Fleet interface {
 	Detach(id, volume string) error
 	RemoveVolume(id string) error
 	VolumeDisk(id string) string
+	AttachInterface(id string, n fleet.Interface) (fleet.Interface, error)
+	DetachInterface(id, eni string) error
+	Regroup(id, eni string, groups []fleet.Group) error
 	Instances() []fleet.Instance
 }
 
@@ -80,7 +83,7 @@ func find(name string) (action, bool) {
 	case "DescribeVpcs":
 		return action{Service.describeVPCs, true}, true
 	}
-	for _, group := range []func(string) func(Service, *params) (any, error){publishing, templating, grouping, storing} {
+	for _, group := range []func(string) func(Service, *params) (any, error){publishing, templating, grouping, storing, interfacing} {
 		if do := group(name); do != nil {
 			return action{do: do}, true
 		}
@@ -234,6 +237,13 @@ func (nowhere) Attach(id string, _ fleet.Volume) (fleet.Instance, error) {
 func (nowhere) Detach(id, _ string) error { return &fleet.NotFoundError{IDs: []string{id}} }
 func (nowhere) RemoveVolume(string) error { return nil }
 func (nowhere) VolumeDisk(string) string  { return "" }
+func (nowhere) AttachInterface(id string, _ fleet.Interface) (fleet.Interface, error) {
+	return fleet.Interface{}, &fleet.NotFoundError{IDs: []string{id}}
+}
+func (nowhere) DetachInterface(id, _ string) error { return &fleet.NotFoundError{IDs: []string{id}} }
+func (nowhere) Regroup(id, _ string, _ []fleet.Group) error {
+	return &fleet.NotFoundError{IDs: []string{id}}
+}
 func (nowhere) Tag(id string, _ map[string]string, _ map[string]*string) error {
 	return &fleet.NotFoundError{IDs: []string{id}}
 }

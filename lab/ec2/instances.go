@@ -47,7 +47,11 @@ func (s Service) describeInstances(p *params) (any, error) {
 		if n < 0 {
 			n = len(all)
 		}
-		response.Reservations = append(response.Reservations, s.reservation(all[:n]))
+		r, err := s.reservation(all[:n])
+		if err != nil {
+			return nil, err
+		}
+		response.Reservations = append(response.Reservations, r)
 		all = all[n:]
 	}
 	return response, nil

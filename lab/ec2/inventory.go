@@ -26,10 +26,11 @@ type Inventory struct {
 
 // contents is the inventory of a region, each list in the order of creation.
 type contents struct {
-	Templates []*template      `json:"templates,omitempty"`
-	Groups    []*securityGroup `json:"groups,omitempty"`
-	Volumes   []*volume        `json:"volumes,omitempty"`
-	Addresses []*address       `json:"addresses,omitempty"`
+	Templates  []*template         `json:"templates,omitempty"`
+	Groups     []*securityGroup    `json:"groups,omitempty"`
+	Volumes    []*volume           `json:"volumes,omitempty"`
+	Addresses  []*address          `json:"addresses,omitempty"`
+	Interfaces []*elasticInterface `json:"interfaces,omitempty"`
 }
 
 // Open reads the record.
@@ -100,6 +101,7 @@ func (s Service) follow(c *contents) {
 		i, err := s.instanceFor(instance)
 		return err == nil && i.HasAddress()
 	})
+	c.keepInterfaces(s.Fleet.Instances())
 }
 
 func (s Service) now() time.Time {

@@ -101,6 +101,7 @@ type networkInterface struct {
 	ID              string               `xml:"networkInterfaceId"`
 	SubnetID        string               `xml:"subnetId"`
 	VPCID           string               `xml:"vpcId"`
+	Description     string               `xml:"description"`
 	Owner           string               `xml:"ownerId"`
 	Status          string               `xml:"status"`
 	MAC             string               `xml:"macAddress"`
@@ -176,12 +177,18 @@ func stateOf(s fleet.State) instanceState { return instanceState{Code: stateCode
 
 func (s Service) profileARN(name string) string { return s.Plan.IAM("instance-profile/" + name) }
 
-func (s Service) reservation(of []fleet.Instance) reservation {
+func (s Service) reservation(of []fleet.Instance) (reservation, error) {
 	r := reservation{ID: of[0].ReservationID, Owner: s.Plan.Account}
 	for _, i := range of {
-		r.Instances = append(r.Instances, s.instance(i))
+		v := s.instance(i)
+		more, err := s.moreInterfaces(i)
+		if err != nil {
+			return r, err
+		}
+		v.Interfaces = append(v.Interfaces, more...)
+		r.Instances = append(r.Instances, v)
 	}
-	return r
+	return r, nil
 }
 
 func (s Service) instance(i fleet.Instance) instance {

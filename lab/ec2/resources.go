@@ -17,7 +17,7 @@ import (
 // ResourceTypes are the resource types of CloudFormation that the service has of its own
 // inventory.
 func (s Service) ResourceTypes() []resource.Type {
-	return slices.Concat([]resource.Type{s.templateType()}, s.groupTypes(), s.storageTypes())
+	return slices.Concat([]resource.Type{s.templateType()}, s.groupTypes(), s.storageTypes(), []resource.Type{s.interfaceType()})
 }
 
 // kind is what most handlers have in common: the ID is what Ref gives.

@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -126,6 +127,51 @@ func TestTheRulesOfAStacksGroupFollowItsTemplate(t *testing.T) {
 	_, err = rules.Create(t.Context(), request("four", map[string]any{"GroupId": id, "IpProtocol": "-1"}))
 	if err == nil || !strings.Contains(err.Error(), "exactly one") {
 		t.Errorf("a rule without a peer: %v", err)
+	}
+}
+
+func TestAnInterfaceOfAStackKeepsItsAddressThroughUpdates(t *testing.T) {
+	l := newLab(t)
+	h := l.resourceType(t, "NetworkInterface")
+	first, second := l.group(t, "first"), l.group(t, "second")
+	properties := func(description string, groups ...any) map[string]any {
+		return map[string]any{
+			"SubnetId": subnetB, "PrivateIpAddress": "10.0.16.200", "Description": description, "GroupSet": groups, "SourceDestCheck": "true",
+			"Tags": []any{map[string]any{"Key": "Name", "Value": description}},
+		}
+	}
+	r := request("one", properties("old", first))
+	id := create(t, h, r)
+	attribute(t, h, id, "Id", id)
+	attribute(t, h, id, "PrimaryPrivateIpAddress", "10.0.16.200")
+	attribute(t, h, id, "VpcId", theVPC)
+	update := request("two", properties("new", second))
+	update.Before = r.Properties
+	if err := h.Update(t.Context(), id, update); err != nil {
+		t.Fatal(err)
+	}
+	n := l.networkInterface(t, id)
+	if *n.Description != "new" || len(n.Groups) != 1 || *n.Groups[0].GroupId != second || !hasTag(n.TagSet, "Name", "new") || !hasTag(n.TagSet, "aws:cloudformation:stack-name", "s") {
+		t.Errorf("%+v", n)
+	}
+	plain := request("three", map[string]any{"SubnetId": subnetB, "PrivateIpAddress": "10.0.16.200"})
+	plain.Before = update.Properties
+	if err := h.Update(t.Context(), id, plain); err != nil {
+		t.Fatal(err)
+	}
+	if n := l.networkInterface(t, id); *n.Description != "" || *n.Groups[0].GroupName != "default" {
+		t.Errorf("%+v", n)
+	}
+	if _, err := h.Create(t.Context(), request("four", map[string]any{"SubnetId": subnetB, "PrivateIpAddress": "10.0.16.200"})); err == nil || !strings.HasPrefix(err.Error(), "InvalidIPAddress.InUse") {
+		t.Errorf("a second one of the same address: %v", err)
+	}
+	for range 2 {
+		if err := h.Delete(t.Context(), id, r); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := h.Update(t.Context(), id, update); !errors.Is(err, resource.ErrNotFound) {
+		t.Errorf("an update of what is gone: %v", err)
 	}
 }
 

@@ -35,7 +35,8 @@ func (s Service) runInstances(p *params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return runInstancesResponse{RequestID: p.id, reservation: s.reservation(launched)}, nil
+	r, err := s.reservation(launched)
+	return runInstancesResponse{RequestID: p.id, reservation: r}, err
 }
 
 // launch carries a request to run instances out.
@@ -61,7 +62,12 @@ func (s Service) launch(p *params) ([]fleet.Instance, error) {
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	launched, err := s.Fleet.Launch(order)
+	var launched []fleet.Instance
+	err := s.change(func(c *contents) (err error) { // nothing else takes an address meanwhile
+		order.Taken = c.reserved()
+		launched, err = s.Fleet.Launch(order)
+		return err
+	})
 	switch {
 	case errors.Is(err, fleet.ErrTokenReused):
 		return nil, tokenReused()

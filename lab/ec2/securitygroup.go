@@ -152,6 +152,9 @@ func (s Service) groupInUse(c *contents, id string) bool {
 			return true
 		}
 	}
+	if slices.ContainsFunc(c.Interfaces, func(n *elasticInterface) bool { return slices.ContainsFunc(n.Groups, member) }) {
+		return true
+	}
 	return slices.ContainsFunc(c.Groups, func(g *securityGroup) bool {
 		return g.ID != id && slices.ContainsFunc(g.Rules, func(r rule) bool { return r.Group == id })
 	})
@@ -165,28 +168,36 @@ func (s Service) groupsOf(p *params, subnet vpc.Subnet) []fleet.Group {
 		return nil
 	}
 	var groups []fleet.Group
-	err := s.change(func(c *contents) error {
-		for _, g := range c.Groups {
-			if len(ids) == 0 && g.VPC == subnet.VPCID && g.Name == defaultGroup {
-				groups = append(groups, fleet.Group{ID: g.ID, Name: g.Name})
-			}
-		}
-		for _, id := range ids {
-			g, err := c.group(id)
-			if err != nil {
-				return err
-			}
-			if g.VPC != subnet.VPCID {
-				return invalid("InvalidParameter", "Security group %s and subnet %s belong to different networks.", id, subnet.ID)
-			}
-			groups = append(groups, fleet.Group{ID: g.ID, Name: g.Name})
-		}
-		return nil
+	err := s.change(func(c *contents) (err error) {
+		groups, err = c.groupsIn(subnet, ids)
+		return err
 	})
 	if err != nil {
 		p.fail(err)
 	}
 	return groups
+}
+
+// groupsIn are the security groups with the IDs, which must be of the subnet's VPC, or that VPC's
+// default one when there are no IDs.
+func (c *contents) groupsIn(subnet vpc.Subnet, ids []string) ([]fleet.Group, error) {
+	var groups []fleet.Group
+	for _, g := range c.Groups {
+		if len(ids) == 0 && g.VPC == subnet.VPCID && g.Name == defaultGroup {
+			groups = append(groups, fleet.Group{ID: g.ID, Name: g.Name})
+		}
+	}
+	for _, id := range ids {
+		g, err := c.group(id)
+		if err != nil {
+			return nil, err
+		}
+		if g.VPC != subnet.VPCID {
+			return nil, invalid("InvalidParameter", "Security group %s and subnet %s belong to different networks.", id, subnet.ID)
+		}
+		groups = append(groups, fleet.Group{ID: g.ID, Name: g.Name})
+	}
+	return groups, nil
 }
 
 type groupItem struct {

@@ -34,10 +34,11 @@ type subnetItem struct {
 	Tags        []tag      `xml:"tagSet>item"`
 }
 
-func (s Service) subnetItem(subnet vpc.Subnet) subnetItem {
+// subnetItem is what is told of a subnet in which interfaces stand that were made by themselves.
+func (s Service) subnetItem(subnet vpc.Subnet, interfaces int) subnetItem {
 	item := subnetItem{
 		ID: subnet.ID, State: "available", Owner: s.Plan.Account, VPCID: subnet.VPCID, ARN: s.subnetARN(subnet.ID),
-		CIDR: subnet.CIDR.String(), Free: subnet.Size(), Zone: subnet.Zone, ZoneID: subnet.ZoneID,
+		CIDR: subnet.CIDR.String(), Free: subnet.Size() - interfaces, Zone: subnet.Zone, ZoneID: subnet.ZoneID,
 		PublicIP: subnet.PublicIP, AutoIPv6: subnet.AutoIPv6, Tags: tagItems(subnet.Tags),
 	}
 	for _, i := range s.Fleet.Instances() {
@@ -78,8 +79,18 @@ func (s Service) describeSubnets(p *params) (any, error) {
 		tags: func(v vpc.Subnet) map[string]string { return v.Tags },
 	}.page(p, s.Plan.Now().Subnets, p.list("SubnetId"))
 	response := describeSubnetsResponse{RequestID: p.id, NextToken: next}
+	if err != nil {
+		return nil, err
+	}
+	interfaces := map[string]int{}
+	err = s.change(func(c *contents) error {
+		for _, n := range c.Interfaces {
+			interfaces[n.SubnetID]++
+		}
+		return nil
+	})
 	for _, v := range page {
-		response.Subnets = append(response.Subnets, s.subnetItem(v))
+		response.Subnets = append(response.Subnets, s.subnetItem(v, interfaces[v.ID]))
 	}
 	return response, err
 }
@@ -108,7 +119,7 @@ func (s Service) createSubnet(p *params) (any, error) {
 	return respond(p, "CreateSubnet", struct {
 		XMLName xml.Name `xml:"subnet"`
 		subnetItem
-	}{subnetItem: s.subnetItem(subnet)}), nil
+	}{subnetItem: s.subnetItem(subnet, 0)}), nil
 }
 
 // addSubnet makes a subnet, and with it the bridge that its instances are on.
@@ -212,13 +223,19 @@ func (s Service) deleteSubnet(p *params) (any, error) {
 }
 
 func (s Service) dropSubnet(id string) error {
+	return s.change(func(c *contents) error { // no interface comes meanwhile
+		return s.dropSubnetFrom(c, id)
+	})
+}
+
+func (s Service) dropSubnetFrom(c *contents, id string) error {
 	return s.changeVPCs(func(r *vpc.Record) error {
 		switch {
 		case r.Subnet(id) == nil:
 			return noSubnet(id)
 		case slices.ContainsFunc(s.Plan.Subnets, func(own vpc.Subnet) bool { return own.ID == id }):
 			return invalid("OperationNotPermitted", "The subnet '%s' is the lab's own and cannot be deleted.", id)
-		case s.subnetInUse(r, id):
+		case s.subnetInUse(r, id) || slices.ContainsFunc(c.Interfaces, func(n *elasticInterface) bool { return n.SubnetID == id }):
 			return depended("subnet", id)
 		}
 		r.Subnets = slices.DeleteFunc(r.Subnets, func(v vpc.Subnet) bool { return v.ID == id })

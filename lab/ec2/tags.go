@@ -135,6 +135,11 @@ func (c *contents) tags(id string) *map[string]string {
 			return &a.Tags
 		}
 	}
+	for _, n := range c.Interfaces {
+		if n.ID == id {
+			return &n.Tags
+		}
+	}
 	return nil
 }
 
@@ -151,7 +156,7 @@ func noResource(id string) error {
 	case "vol":
 		return invalid("InvalidVolume.NotFound", "The volume '%s' does not exist.", id)
 	case "eni":
-		return invalid("InvalidNetworkInterfaceID.NotFound", "The networkInterface ID '%s' does not exist", id)
+		return noInterface(id)
 	case "eipalloc":
 		return invalid("InvalidAllocationID.NotFound", "The allocation ID '%s' does not exist", id)
 	}

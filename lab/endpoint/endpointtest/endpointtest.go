@@ -276,6 +276,13 @@ func (noFleet) Attach(id string, _ fleet.Volume) (fleet.Instance, error) {
 func (noFleet) Detach(id, _ string) error { return &fleet.NotFoundError{IDs: []string{id}} }
 func (noFleet) RemoveVolume(string) error { return nil }
 func (noFleet) VolumeDisk(string) string  { return "" }
+func (noFleet) AttachInterface(id string, _ fleet.Interface) (fleet.Interface, error) {
+	return fleet.Interface{}, &fleet.NotFoundError{IDs: []string{id}}
+}
+func (noFleet) DetachInterface(id, _ string) error { return &fleet.NotFoundError{IDs: []string{id}} }
+func (noFleet) Regroup(id, _ string, _ []fleet.Group) error {
+	return &fleet.NotFoundError{IDs: []string{id}}
+}
 func (noFleet) Tag(id string, _ map[string]string, _ map[string]*string) error {
 	return &fleet.NotFoundError{IDs: []string{id}}
 }
