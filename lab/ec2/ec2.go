@@ -46,6 +46,9 @@ type Service struct {
 	// Parameter finds a parameter of SSM that RunInstances is to take the image from; nil:
 	// there are none.
 	Parameter func(region, name string) (value string, ok bool)
+	// Allowed tells whether the policies of the role that is the caller name an action; nil: the
+	// roles of instances may do what nodes need, and nothing else.
+	Allowed func(caller, action string) bool
 	// Presigned verifies a request that the caller has signed for a region; nil: nothing is
 	// verified.
 	Presigned func(r *http.Request, region string) error
@@ -268,7 +271,7 @@ func (s Service) Do(_ context.Context, call wire.Call) (any, error) {
 	if !ok {
 		return nil, invalid("InvalidAction", "The action %s is not valid for this web service.", call.Action)
 	}
-	if !a.forRoles && call.ByRole() {
+	if !a.forRoles && call.ByRole() && (s.Allowed == nil || !s.Allowed(call.Caller.ARN, "ec2:"+call.Action)) {
 		return nil, &wire.Error{Status: http.StatusForbidden, Code: "UnauthorizedOperation", Message: "You are not authorized to perform this operation. User: " +
 			call.Caller.ARN + " is not authorized to perform: ec2:" + call.Action}
 	}

@@ -57,7 +57,7 @@ func (o Options) EC2() ec2.Service {
 	}
 	return ec2.Service{
 		Plan: o.Plan, Fleet: o.Fleet, Catalog: o.Catalog, Inventory: inventory, Profiles: o.profiles(),
-		Parameter: o.parameter, Presigned: presigned, Now: o.Now,
+		Parameter: o.parameter, Allowed: o.allowed(), Presigned: presigned, Now: o.Now,
 	}
 }
 
@@ -74,7 +74,7 @@ func New(o Options) wire.Endpoint {
 			sts.Service{Plan: o.Plan},
 			machines,
 			ebs.Service{Plan: o.Plan, Catalog: o.Catalog},
-			ssm.Service{Plan: o.Plan, Parameters: o.Store},
+			ssm.Service{Plan: o.Plan, Parameters: o.Store, Allowed: o.allowed()},
 		},
 		Keys: o.Keys, Regions: o.Plan.Regions(), Now: o.Now, Logger: o.Logger, Faults: o.Faults, Seen: o.Seen,
 	}
@@ -110,6 +110,13 @@ func (o Options) resourceTypes(machines ec2.Service) []resource.Type {
 		types = append(types, o.Recorded.ResourceTypes()...)
 	}
 	return types
+}
+
+func (o Options) allowed() func(caller, action string) bool {
+	if o.IAM == nil {
+		return nil
+	}
+	return o.IAM.Allows
 }
 
 func (o Options) profiles() func(string) bool {

@@ -19,6 +19,9 @@ import (
 type Service struct {
 	Plan       vpc.Plan
 	Parameters *Store
+	// Allowed tells whether the policies of the role that is the caller name an action; nil: roles
+	// may do nothing.
+	Allowed func(caller, action string) bool
 }
 
 const target = "AmazonSSM."
@@ -82,7 +85,7 @@ func (s Service) Do(_ context.Context, call wire.Call) (any, error) {
 	if do == nil {
 		return nil, refuse("UnknownOperationException", "There is no operation %s.", strings.TrimPrefix(call.Request.Header.Get("X-Amz-Target"), target))
 	}
-	if call.ByRole() {
+	if call.ByRole() && (s.Allowed == nil || !s.Allowed(call.Caller.ARN, "ssm:"+call.Action)) {
 		return nil, refuse("AccessDeniedException", "User: %s is not authorized to perform: ssm:%s because no identity-based policy allows the ssm:%s action",
 			call.Caller.ARN, call.Action, call.Action)
 	}
