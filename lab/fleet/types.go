@@ -29,6 +29,7 @@ func Types() []Type {
 		{Name: "c5.xlarge", VCPUs: 4, MemoryMiB: 8192, Interfaces: 4, IPv4PerENI: 15},
 		{Name: "m5.large", VCPUs: 2, MemoryMiB: 8192, Interfaces: 3, IPv4PerENI: 10},
 		{Name: "m5.xlarge", VCPUs: 4, MemoryMiB: 16384, Interfaces: 4, IPv4PerENI: 15},
+		{Name: "m6i.large", VCPUs: 2, MemoryMiB: 8192, Interfaces: 3, IPv4PerENI: 10},
 		{Name: "m6id.large", VCPUs: 2, MemoryMiB: 8192, Interfaces: 3, IPv4PerENI: 10, Drives: 1, DriveGB: 118},
 		{Name: "i3en.2xlarge", VCPUs: 8, MemoryMiB: 65536, Interfaces: 4, IPv4PerENI: 15, Drives: 2, DriveGB: 2500},
 	}
