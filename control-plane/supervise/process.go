@@ -26,6 +26,9 @@ const marker = "OVENBIRD_COMPONENT"
 // killTimeout is how long a process may survive SIGKILL, which it can only in the kernel.
 const killTimeout = 10 * time.Second
 
+// markerTimeout is how long the kernel may take to give a process its environment.
+const markerTimeout = 30 * time.Second
+
 // process is a running program, started by this service or an earlier one.
 type process struct {
 	pid    int
@@ -59,10 +62,26 @@ func launch(c component.Component, dir, digest string) (*process, error) {
 		p.err = cmd.Wait()
 		close(p.exited)
 	}()
-	if err := remember(filepath.Join(dir, c.Name+".pid"), p.pid, cmd.Args, digest); err != nil {
+	err = p.awaitMarker()
+	if err == nil {
+		err = remember(filepath.Join(dir, c.Name+".pid"), p.pid, cmd.Args, digest)
+	}
+	if err != nil {
 		return nil, errors.Join(err, p.terminate(0))
 	}
 	return p, nil
+}
+
+// awaitMarker waits until /proc has the process's environment, by which StopAll finds it. Start
+// returns before: exec closes the descriptors, one of which it waits for, ahead of that.
+func (p *process) awaitMarker() error {
+	for deadline := time.Now().Add(markerTimeout); markerOf(p.pid) == "" && !p.gone(); {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("process %d does not have its environment after %s", p.pid, markerTimeout)
+		}
+		time.Sleep(time.Millisecond) // nothing tells of it
+	}
+	return nil
 }
 
 // Prepare writes what c needs on disk before it starts, each file only where it differs.

@@ -3,6 +3,7 @@ package supervise
 import (
 	"bufio"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -196,6 +197,26 @@ func TestAComponentThatIsNoLongerWantedStops(t *testing.T) {
 	b.apply(b.component())
 	if second := b.ready(); second.PID == first.PID {
 		t.Error("the component was wanted again before it had stopped, and never stopped")
+	}
+}
+
+func TestAStartedProcessIsKnownByItsMarker(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "sleeper")
+	for n := range 300 { // in about one of 70 starts the kernel is late
+		cmd := exec.Command("/bin/sleep", "60")
+		cmd.Env = []string{marker + "=" + name}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p := &process{pid: cmd.Process.Pid, exited: make(chan struct{})}
+		err, found := p.awaitMarker(), markerOf(p.pid)
+		if err := errors.Join(err, cmd.Process.Kill()); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // it was killed
+		if found != name {
+			t.Fatalf("start %d has the marker %q", n, found)
+		}
 	}
 }
 

@@ -65,8 +65,7 @@ func checkWorkers(ctx context.Context, t *testing.T, l *lab) {
 	}
 
 	steady := startSteady(ctx, t, client)
-	delete(parameters, "ImageId")
-	parameters["ImageParameter"] = parameter
+	parameters["ImageId"], parameters["ImageParameter"] = "", parameter // deploy keeps what is not given
 	out, stderr, err := l.tryDeploy(workersStack, "workers.yaml", parameters)
 	if failed := explain(out, stderr, err); failed != "" {
 		t.Fatalf("the update to another AMI: %s\n%s", failed, l.events(t, workersStack))
