@@ -22,6 +22,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/progress"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
+	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
 
 // How long the commands wait for instances to change state.
@@ -70,7 +71,7 @@ guest does from there on shows with the console command.`,
 	flags.Int32Var(&l.count, "count", 1, "how many")
 	flags.StringVar(&l.image, "image-id", "", "AMI (default: the one registered last)")
 	flags.StringVar(&l.kind, "instance-type", "t3.medium", "size")
-	flags.StringVar(&l.subnet, "subnet-id", "", "subnet (default: the one with the most free addresses)")
+	flags.StringVar(&l.subnet, "subnet-id", "", "subnet (default: that of the lab's own VPC with the most free addresses)")
 	flags.StringVar(&l.userData, "user-data", "", "file with the user-data")
 	flags.StringVar(&l.profile, "iam-instance-profile", "", "instance profile")
 	flags.StringVar(&l.ip, "private-ip-address", "", "address of the one instance (default: any)")
@@ -148,7 +149,9 @@ func (l launch) input(ctx context.Context, client *ec2.Client, lab state.Lab) (*
 		in.TagSpecifications = []types.TagSpecification{{ResourceType: types.ResourceTypeInstance, Tags: tags}}
 	}
 	if in.SubnetId == nil {
-		out, err := client.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{})
+		out, err := client.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{Filters: []types.Filter{
+			{Name: aws.String("vpc-id"), Values: []string{vpc.Default().VPCID}},
+		}})
 		if err != nil {
 			return nil, fmt.Errorf("run-instances: choose a subnet: %w", plain(err))
 		}
