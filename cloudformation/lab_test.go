@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
 	"github.com/ovenbird-dev/ovenbird/lab/autoscaling"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
@@ -116,7 +117,7 @@ func newWorld(t *testing.T) *world {
 		Metadata: imds.Service{Plan: w.plan, Instances: w.fleet, Roles: w.roles, Role: w.iam.Role, Secret: make([]byte, 32), Now: time.Now, Logger: logger},
 	})
 	w.formation = cloudformationsdk.New(cloudformationsdk.Options{
-		Region: w.plan.Region, BaseEndpoint: &w.server.URL, HTTPClient: w.server.Client(), Retryer: aws.NopRetryer{},
+		Region: w.plan.Region, BaseEndpoint: &w.server.URL, HTTPClient: sdktest.Client(w.server), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(admin.AccessKeyID, admin.SecretAccessKey, ""),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -143,7 +144,7 @@ func (w *world) ec2(as *fleet.Instance) *ec2.Client {
 		key, secret, token = s.AccessKeyID, s.SecretAccessKey, s.SessionToken
 	}
 	return ec2.New(ec2.Options{
-		Region: w.plan.Region, BaseEndpoint: &w.server.URL, HTTPClient: w.server.Client(), Retryer: aws.NopRetryer{},
+		Region: w.plan.Region, BaseEndpoint: &w.server.URL, HTTPClient: sdktest.Client(w.server), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(key, secret, token),
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
@@ -84,7 +85,7 @@ func newLab(t *testing.T) lab {
 
 func (l lab) as(key, secret, token string) *autoscaling.Client {
 	return autoscaling.New(autoscaling.Options{
-		Region: "us-west-2", BaseEndpoint: aws.String(l.server.URL), HTTPClient: l.server.Client(), Retryer: aws.NopRetryer{},
+		Region: "us-west-2", BaseEndpoint: aws.String(l.server.URL), HTTPClient: sdktest.Client(l.server), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(key, secret, token),
 	})
 }

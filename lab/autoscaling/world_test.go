@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
 	"github.com/ovenbird-dev/ovenbird/lab/autoscaling"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
@@ -178,11 +179,11 @@ func (w *world) open(chances *fakeinstance.Chances, versions []string) {
 		Metadata: imds.Service{Plan: plan, Instances: instances, Roles: roles, Secret: make([]byte, 32), Now: time.Now, Logger: logger},
 	})
 	w.formation = cloudformationsdk.New(cloudformationsdk.Options{
-		Region: plan.Region, BaseEndpoint: aws.String(server.URL), HTTPClient: server.Client(), Retryer: aws.NopRetryer{},
+		Region: plan.Region, BaseEndpoint: aws.String(server.URL), HTTPClient: sdktest.Client(server), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(admin.AccessKeyID, admin.SecretAccessKey, ""),
 	})
 	w.client = sdk.New(sdk.Options{
-		Region: plan.Region, BaseEndpoint: aws.String(server.URL), HTTPClient: server.Client(), Retryer: aws.NopRetryer{},
+		Region: plan.Region, BaseEndpoint: aws.String(server.URL), HTTPClient: sdktest.Client(server), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(admin.AccessKeyID, admin.SecretAccessKey, ""),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

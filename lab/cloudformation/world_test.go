@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/resource"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
@@ -178,7 +179,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) client(id string) *cloudformation.Client {
 	return cloudformation.New(cloudformation.Options{
-		Region: "us-west-2", BaseEndpoint: aws.String(w.server.URL), HTTPClient: w.server.Client(), Retryer: aws.NopRetryer{},
+		Region: "us-west-2", BaseEndpoint: aws.String(w.server.URL), HTTPClient: sdktest.Client(w.server), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(id, "secret", "t"),
 	})
 }

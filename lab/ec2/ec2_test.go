@@ -20,6 +20,7 @@ import (
 	"github.com/aws/smithy-go"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
@@ -99,7 +100,7 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 
 func (l lab) as(key, secret, token string) *ec2.Client {
 	return ec2.New(ec2.Options{
-		Region: "us-west-2", BaseEndpoint: aws.String(l.server.URL), HTTPClient: l.server.Client(), Retryer: aws.NopRetryer{},
+		Region: "us-west-2", BaseEndpoint: aws.String(l.server.URL), HTTPClient: sdktest.Client(l.server), Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider(key, secret, token),
 	})
 }

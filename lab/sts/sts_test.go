@@ -18,6 +18,7 @@ import (
 	"github.com/aws/smithy-go"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
@@ -56,7 +57,7 @@ func serve(t *testing.T) *httptest.Server {
 
 func client(server *httptest.Server, key, secret, token string) *sts.Client {
 	return sts.New(sts.Options{
-		Region: "us-west-2", BaseEndpoint: aws.String(server.URL), HTTPClient: server.Client(),
+		Region: "us-west-2", BaseEndpoint: aws.String(server.URL), HTTPClient: sdktest.Client(server),
 		Credentials: credentials.NewStaticCredentialsProvider(key, secret, token),
 		Retryer:     aws.NopRetryer{},
 	})
