@@ -163,8 +163,7 @@ func TestNoFaultStrandsANode(t *testing.T) {
 				w.At("identity (try 3 failed", func() { w.APILink.Set(faulttest.Up) })
 			}, "identity", 4, soon, "connection refused", 0},
 		"the API server is overloaded": {
-			// The doctor, who looks when a phase fails for long, may meet one of them.
-			func(_ *testing.T, w *faulttest.World) { w.API.Fail(429, 503, 500, 503) }, "identity", 4, 5, "told to fail", 0},
+			func(_ *testing.T, w *faulttest.World) { w.API.Fail(429, 503, 500, 503) }, "identity", 5, 5, "told to fail", 0},
 		"the API server forbids what the node needs at first": {
 			func(_ *testing.T, w *faulttest.World) { w.API.Fail(403, 403) }, "identity", 3, 3, "told to fail", 0},
 		"the name server is late": {

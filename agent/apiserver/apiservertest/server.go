@@ -159,7 +159,8 @@ func (s *Server) SetNode(node *corev1.Node) {
 	s.notify()
 }
 
-// Fail answers the next requests with the given statuses, one each.
+// Fail answers the next requests with the given statuses, one each. Whoever shows no identity, as
+// the doctor who looks when a phase fails for long, gets none of them.
 func (s *Server) Fail(statuses ...int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,7 +199,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.calls = append(s.calls, strings.TrimSpace(user+" "+r.Method+" "+r.URL.Path))
 	status := 0
-	if len(s.failures) > 0 {
+	if user != "" && len(s.failures) > 0 {
 		status, s.failures = s.failures[0], s.failures[1:]
 	}
 	s.mu.Unlock()
