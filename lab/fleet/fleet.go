@@ -264,8 +264,8 @@ func (f *Fleet) Changed() <-chan struct{} {
 	return f.changed
 }
 
-// Announce tells the network which instances have an address, and which they are. The fleet does so itself
-// whenever that changes.
+// Announce tells the network which addresses instances have. The fleet does so itself whenever
+// that changes.
 func (f *Fleet) Announce() error {
 	f.announced.Lock()
 	defer f.announced.Unlock()
