@@ -218,7 +218,7 @@ func TestWhatIsWrongIsFoundFirstAndComesWithAdvice(t *testing.T) {
 				m.metadata.Set("user-data", m.userData("https://eks.internal:"+port, m.server.CA, ""))
 			}, "TLS", "eks.internal", "has no such name", 0},
 		"the API server is not ready": {
-			func(m *machine) { m.server.Fail(503) }, "TLS", "503", "control plane", 1},
+			func(m *machine) { m.server.NotReady = true }, "TLS", "503", "control plane", 1},
 		"the clock is a day ahead": {
 			func(m *machine) { m.ahead = 24 * time.Hour }, "TLS", "expired", "clock", 1},
 		"the clock is two minutes ahead": {

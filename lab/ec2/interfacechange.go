@@ -1,8 +1,6 @@
 package ec2
 
-import (
-	"github.com/ovenbird-dev/ovenbird/lab/fleet"
-)
+import "github.com/ovenbird-dev/ovenbird/lab/fleet"
 
 // interfaceChange is what ModifyNetworkInterfaceAttribute asks for: one attribute.
 type interfaceChange struct {

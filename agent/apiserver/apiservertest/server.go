@@ -51,6 +51,8 @@ type Server struct {
 	Judge func(request *certificatesv1.CertificateSigningRequest) string
 	// NoPatches refuses to change Nodes.
 	NoPatches bool
+	// NotReady answers /readyz with 503.
+	NotReady bool
 
 	ca       *x509.Certificate
 	caKey    *ecdsa.PrivateKey
@@ -208,6 +210,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case status != 0:
 		fail(w, status, "told to fail")
+	case r.URL.Path == "/readyz" && s.NotReady:
+		fail(w, http.StatusServiceUnavailable, "told to fail")
 	case r.URL.Path == "/readyz" && (user != "" || r.Header.Get("Authorization") == ""): // a wrong token is worse than none
 		_, _ = io.WriteString(w, "ok")
 	case user == "":
