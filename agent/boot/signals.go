@@ -3,6 +3,7 @@ package boot
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"time"
 
 	"go.uber.org/zap"
@@ -69,11 +70,24 @@ func (n *node) giveUp(ctx context.Context) {
 	n.env = n.facts.environment()
 	failed := n.listen(ctx)
 	if failed == nil {
-		failed = n.signals.Failed(ctx)
+		failed = errors.Join(n.signals.Failed(ctx), n.leave(ctx))
 	}
 	if failed != nil {
 		n.Log.Warn("cannot tell those who wait for the node that it has failed", zap.Error(failed))
 	}
+}
+
+// leave lets the instance go as soon as Auto Scaling takes it back, for there is nothing to drain:
+// kubelet runs only where the watch does, which then sees to that.
+func (n *node) leave(ctx context.Context) error {
+	if _, err := lifecycle.ReadConfig(n.Root); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	state, err := n.Metadata.TargetState(ctx)
+	if err != nil || state != "Terminated" {
+		return err
+	}
+	return n.signals.Leave(ctx)
 }
 
 // startWatch leaves the watch what it needs and starts it.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ovenbird-dev/ovenbird/agent/awscall/awsquerytest"
 	"github.com/ovenbird-dev/ovenbird/agent/lifecycle"
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 )
 
 const (
@@ -120,6 +121,45 @@ func TestUserDataThatNoRetryMendsIsToldOnce(t *testing.T) {
 			w.mustJoin()
 			if got, want := service.Calls(), slices.Concat(failure, success); !slices.Equal(got, want) {
 				t.Errorf("AWS heard %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// One that has never been a node has nothing to drain, and must not keep a rollback waiting.
+func TestAnInstanceThatGivesUpIsLetGo(t *testing.T) {
+	left := strings.NewReplacer("=launch ", "=terminate ").Replace(fmt.Sprintf(completed, "CONTINUE"))
+	for name, test := range map[string]struct {
+		prepare func(w *world)
+		want    []string
+	}{
+		"which has never been a node": {func(*world) {}, slices.Concat(failure, []string{left})},
+		"which the watch takes care of": {func(w *world) {
+			if err := w.root.Apply(rootfs.File{Path: lifecycle.ConfigPath, Data: []byte("{}")}); err != nil {
+				w.t.Fatal(err)
+			}
+		}, failure},
+		"which Auto Scaling has not taken": {func(w *world) { w.metadata.Set(targetPath, "InService") }, failure},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			service := awsquerytest.Start(t)
+			good := w.listened(service, signalVariables+", OVENBIRD_TERMINATION_HOOK: terminate")
+			w.metadata.Set("user-data", strings.Replace(good, "    cidr:", "    cird:", 1))
+			w.metadata.Set(targetPath, "Terminated")
+			test.prepare(w)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			w.onStatus = func(headline string) {
+				if strings.Contains(headline, "configuration (try ") {
+					cancel()
+				}
+			}
+			if err := w.join(ctx); !errors.Is(err, context.Canceled) {
+				t.Fatalf("joining ended with %v", err)
+			}
+			if got := service.Calls(); !slices.Equal(got, test.want) {
+				t.Errorf("AWS heard %q, want %q", got, test.want)
 			}
 		})
 	}

@@ -55,6 +55,14 @@ func (s *Signals) Failed(ctx context.Context) error {
 	return errors.Join(s.stack(ctx, "FAILURE"), s.hook(ctx, "ABANDON", "abandoned"))
 }
 
+// Leave lets Auto Scaling end an instance that has no pods to move.
+func (s *Signals) Leave(ctx context.Context) error {
+	if s.Listeners.TerminationHook == "" {
+		return nil
+	}
+	return complete(ctx, s.AutoScaling, s.Listeners.Group, s.Listeners.TerminationHook, s.Instance, "CONTINUE")
+}
+
 func (s *Signals) stack(ctx context.Context, status string) error {
 	if s.Listeners.Resource == "" {
 		return nil
@@ -71,16 +79,15 @@ func (s *Signals) hook(ctx context.Context, result, destination string) error {
 		return nil
 	}
 	return s.once(func(told *sent) *string { return &told.Hook }, destination, func() error {
-		return nobodyWaits(s.AutoScaling.Query(ctx, autoScalingVersion, "CompleteLifecycleAction", hookOf(s.Listeners.Group, s.Listeners.LaunchHook, s.Instance, result)))
+		return complete(ctx, s.AutoScaling, s.Listeners.Group, s.Listeners.LaunchHook, s.Instance, result)
 	})
 }
 
-func hookOf(group, hook, instance, result string) url.Values {
-	values := url.Values{"AutoScalingGroupName": {group}, "LifecycleHookName": {hook}, "InstanceId": {instance}}
-	if result != "" {
-		values.Set("LifecycleActionResult", result)
-	}
-	return values
+// complete ends the wait of a group's hook for an instance.
+func complete(ctx context.Context, autoScaling awscall.Service, group, hook, instance, result string) error {
+	return nobodyWaits(autoScaling.Query(ctx, autoScalingVersion, "CompleteLifecycleAction", url.Values{
+		"AutoScalingGroupName": {group}, "LifecycleHookName": {hook}, "InstanceId": {instance}, "LifecycleActionResult": {result},
+	}))
 }
 
 // once calls tell unless field says that value was told already. A process killed between

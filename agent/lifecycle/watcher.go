@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -263,8 +264,7 @@ func (w *Watcher) tell(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	if w.state.Drained {
-		err := nobodyWaits(w.AutoScaling.Query(ctx, autoScalingVersion, "CompleteLifecycleAction",
-			hookOf(listeners.Group, listeners.TerminationHook, w.Config.Instance, "CONTINUE")))
+		err := complete(ctx, w.AutoScaling, listeners.Group, listeners.TerminationHook, w.Config.Instance, "CONTINUE")
 		if err != nil {
 			return fmt.Errorf("end the termination hook: %w", err)
 		}
@@ -274,8 +274,9 @@ func (w *Watcher) tell(ctx context.Context, now time.Time) error {
 	if now.Sub(w.state.Heartbeat) < heartbeat {
 		return nil
 	}
-	err := nobodyWaits(w.AutoScaling.Query(ctx, autoScalingVersion, "RecordLifecycleActionHeartbeat",
-		hookOf(listeners.Group, listeners.TerminationHook, w.Config.Instance, "")))
+	err := nobodyWaits(w.AutoScaling.Query(ctx, autoScalingVersion, "RecordLifecycleActionHeartbeat", url.Values{
+		"AutoScalingGroupName": {listeners.Group}, "LifecycleHookName": {listeners.TerminationHook}, "InstanceId": {w.Config.Instance},
+	}))
 	if err != nil {
 		return fmt.Errorf("prolong the termination hook: %w", err)
 	}
