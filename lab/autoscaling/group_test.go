@@ -61,14 +61,14 @@ func TestALaunchThatFailsIsToldAndTriedAgain(t *testing.T) {
 func TestADaemonThatWasKilledCarriesOnAndLaunchesNothingTwice(t *testing.T) {
 	w := newWorld(t, nil)
 	w.create(5, hooked)
-	w.stop() // somewhere in the midst
+	w.Stop() // somewhere in the midst
 	w.open(nil, []string{userData})
 	w.steady(5)
-	if n := len(w.fleet.Instances()); n != 5 {
+	if n := len(w.Fleet.Instances()); n != 5 {
 		t.Errorf("%d instances were launched for 5", n)
 	}
 	w.desire(1)
-	w.stop()
+	w.Stop()
 	w.open(nil, []string{userData})
 	w.steady(1)
 }
@@ -77,7 +77,7 @@ func TestAnInstanceThatEndsOrIsUnhealthyIsReplaced(t *testing.T) {
 	w := newWorld(t, nil)
 	w.create(2, hooked)
 	first := w.steady(2)
-	_, err := w.fleet.Terminate(first[:1], false)
+	_, err := w.Fleet.Terminate(first[:1], false)
 	must(t, err)
 	w.until("replaced", func() bool {
 		now, alone := w.serving()
@@ -91,7 +91,7 @@ func TestAnInstanceThatEndsOrIsUnhealthyIsReplaced(t *testing.T) {
 	if now, _ := w.serving(); !slices.Contains(now, first[1]) {
 		t.Errorf("%s was ended while ReplaceUnhealthy was suspended", first[1])
 	}
-	if next, err := w.groups.Step(t.Context()); err != nil || !next.IsZero() {
+	if next, err := w.Groups.Step(t.Context()); err != nil || !next.IsZero() {
 		t.Errorf("something is due at %s while ReplaceUnhealthy is suspended: %v", next, err)
 	}
 	_, err = w.client.ResumeProcesses(t.Context(), &sdk.ResumeProcessesInput{AutoScalingGroupName: workersName, ScalingProcesses: suspended})
@@ -120,7 +120,7 @@ func TestSpotAndOnDemandAreMixedAndASpotInstanceIsReplacedBeforeItGoes(t *testin
 	w.steady(4)
 	kinds := map[string]int{}
 	spot := ""
-	for _, i := range w.fleet.Instances() {
+	for _, i := range w.Fleet.Instances() {
 		kinds[i.Type+" "+i.Spot]++
 		if i.Spot != "" {
 			spot = i.ID
@@ -129,7 +129,7 @@ func TestSpotAndOnDemandAreMixedAndASpotInstanceIsReplacedBeforeItGoes(t *testin
 	if kinds["t3.large "] != 1 || kinds["t3.large terminate"]+kinds["m5.large terminate"] != 3 || kinds["m5.large terminate"] == 0 {
 		t.Errorf("instances: %v", kinds)
 	}
-	must(t, w.fleet.Notify(spot, fleet.Notice{Event: fleet.Rebalance}))
+	must(t, w.Fleet.Notify(spot, fleet.Notice{Event: fleet.Rebalance}))
 	least := 4
 	w.until("replaced", func() bool {
 		now, alone := w.serving()
@@ -214,7 +214,7 @@ func TestAWarmPoolFillsGivesAndTakesBack(t *testing.T) {
 	w.desire(1)
 	w.steady(1)
 	w.until("two stopped again", func() bool { return len(w.pool("Warmed:Stopped")) == 2 && len(w.pool("")) == 2 })
-	if n := len(w.fleet.Instances()); n != 3 {
+	if n := len(w.Fleet.Instances()); n != 3 {
 		t.Errorf("%d instances were launched, want 3", n)
 	}
 	_, err = w.client.DeleteWarmPool(t.Context(), &sdk.DeleteWarmPoolInput{AutoScalingGroupName: workersName})
@@ -283,7 +283,7 @@ func TestARefreshWaitsUntilItsInstancesAreWarmedUp(t *testing.T) {
 	})
 	must(t, err)
 	w.until("replaced", func() bool { now, alone := w.serving(); return alone && len(now) == 1 && now[0] != first[0] })
-	next, err := w.groups.Step(t.Context())
+	next, err := w.Groups.Step(t.Context())
 	must(t, err)
 	out, err := w.client.DescribeInstanceRefreshes(t.Context(), &sdk.DescribeInstanceRefreshesInput{AutoScalingGroupName: workersName})
 	must(t, err)
@@ -300,7 +300,7 @@ func TestTagsFilterGroupsAndReachInstances(t *testing.T) {
 		in.Tags = []types.Tag{{Key: aws.String("colour"), Value: aws.String("red"), PropagateAtLaunch: aws.Bool(true)}, {Key: aws.String("own"), Value: aws.String("1")}}
 	})
 	w.steady(1)
-	if tags := w.fleet.Instances()[0].Tags; tags["colour"] != "red" || tags["own"] != "" {
+	if tags := w.Fleet.Instances()[0].Tags; tags["colour"] != "red" || tags["own"] != "" {
 		t.Errorf("the instance's tags: %v", tags)
 	}
 	_, err := w.client.CreateOrUpdateTags(t.Context(), &sdk.CreateOrUpdateTagsInput{Tags: []types.Tag{{ResourceId: workersName, ResourceType: aws.String("auto-scaling-group"), Key: aws.String("own"), Value: aws.String("2"), PropagateAtLaunch: aws.Bool(false)}}})

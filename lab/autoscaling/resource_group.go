@@ -13,15 +13,8 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/resource"
 )
 
-// updatePolicy is the attribute UpdatePolicy of a group.
-type updatePolicy struct {
-	AutoScalingRollingUpdate   *rollingUpdate
-	AutoScalingReplacingUpdate *struct{ WillReplace bool }
-	AutoScalingScheduledAction *struct{ IgnoreUnmodifiedGroupSizeProperties bool }
-}
-
-func readPolicy(r resource.Request) (updatePolicy, error) {
-	var p updatePolicy
+func readPolicy(r resource.Request) (resource.UpdatePolicy, error) {
+	var p resource.UpdatePolicy
 	if err := resource.Decode(r.UpdatePolicy, &p); err != nil {
 		return p, fmt.Errorf("the UpdatePolicy: %w", err)
 	}
@@ -29,7 +22,7 @@ func readPolicy(r resource.Request) (updatePolicy, error) {
 		return p, errors.New("the lab does not support WillReplace of the UpdatePolicy AutoScalingReplacingUpdate")
 	}
 	if p.AutoScalingRollingUpdate != nil {
-		return p, p.AutoScalingRollingUpdate.check()
+		return p, rollingUpdate(*p.AutoScalingRollingUpdate).check()
 	}
 	return p, nil
 }
@@ -81,7 +74,7 @@ func (h groupHandler) Create(_ context.Context, r resource.Request) (string, err
 }
 
 // wanted is the group as the template has it, over what it is.
-func (h groupHandler) wanted(id string, r resource.Request, policy updatePolicy) func(found *group) (*group, error) {
+func (h groupHandler) wanted(id string, r resource.Request, policy resource.UpdatePolicy) func(found *group) (*group, error) {
 	values := h.values(id, r)
 	if keep := policy.AutoScalingScheduledAction; keep != nil && keep.IgnoreUnmodifiedGroupSizeProperties {
 		for _, size := range []string{"MinSize", "MaxSize", "DesiredCapacity"} {
@@ -117,7 +110,7 @@ func (h groupHandler) Update(ctx context.Context, id string, r resource.Request)
 	}
 	wanted := h.wanted(id, r, policy)
 	if policy.AutoScalingRollingUpdate != nil {
-		u := update{handler: h, id: id, request: r, policy: *policy.AutoScalingRollingUpdate, wanted: wanted}
+		u := update{handler: h, id: id, request: r, policy: rollingUpdate(*policy.AutoScalingRollingUpdate), wanted: wanted}
 		return gone(u.run(ctx))
 	}
 	return gone(h.Groups.edit(id, func(found *group) error {

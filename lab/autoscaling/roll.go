@@ -14,19 +14,11 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/retry"
 )
 
-// rollingUpdate is the UpdatePolicy AutoScalingRollingUpdate.
-type rollingUpdate struct {
-	MaxBatchSize                  *int
-	MinInstancesInService         int
-	MinSuccessfulInstancesPercent *int
-	MinActiveInstancesPercent     *int
-	PauseTime                     string
-	SuspendProcesses              []string
-	WaitOnResourceSignals         bool
-}
+// rollingUpdate is what UpdatePolicy says of rolling updates.
+type rollingUpdate resource.RollingUpdate
 
 // check refuses what cannot be carried out.
-func (u *rollingUpdate) check() error {
+func (u rollingUpdate) check() error {
 	if _, err := u.pause(); err != nil {
 		return err
 	}
@@ -46,14 +38,14 @@ func (u *rollingUpdate) check() error {
 	return nil
 }
 
-func (u *rollingUpdate) batch() int {
+func (u rollingUpdate) batch() int {
 	if u.MaxBatchSize == nil {
 		return 1
 	}
 	return *u.MaxBatchSize
 }
 
-func (u *rollingUpdate) percent() int {
+func (u rollingUpdate) percent() int {
 	if u.MinSuccessfulInstancesPercent == nil {
 		return 100
 	}
@@ -61,7 +53,7 @@ func (u *rollingUpdate) percent() int {
 }
 
 // pause is how long a batch has to signal, or is waited for.
-func (u *rollingUpdate) pause() (time.Duration, error) {
+func (u rollingUpdate) pause() (time.Duration, error) {
 	switch {
 	case u.PauseTime == "" && u.WaitOnResourceSignals:
 		return 5 * time.Minute, nil

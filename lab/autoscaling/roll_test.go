@@ -43,7 +43,7 @@ func TestARollingUpdateGoesOnWhenItsDaemonWasKilledBetweenTwoBatches(t *testing.
 		}
 	}
 	group := func() resource.Handler {
-		return autoscaling.Service{Plan: plan, Groups: w.groups}.ResourceTypes()[0].Handler
+		return autoscaling.Service{Plan: plan, Groups: w.Groups}.ResourceTypes()[0].Handler
 	}
 	_, err := group().Create(t.Context(), resource.Request{Name: "workers", Token: "create", Properties: properties("1")})
 	must(t, err)
@@ -66,7 +66,7 @@ func TestARollingUpdateGoesOnWhenItsDaemonWasKilledBetweenTwoBatches(t *testing.
 		t.Fatal(err)
 	}
 	must(t, err)
-	w.stop()
+	w.Stop()
 	must(t, os.WriteFile(w.dir.Scaling(), record, 0o600))
 	w.open(nil, versions)
 	must(t, group().Update(t.Context(), "workers", request))

@@ -51,7 +51,7 @@ func TestFiftyInstancesScaleOutAndInWhateverFails(t *testing.T) {
 		})
 	}
 	w.until("without instances", func() bool {
-		for _, i := range w.fleet.Instances() {
+		for _, i := range w.Fleet.Instances() {
 			if i.State != fleet.Terminated {
 				return false
 			}

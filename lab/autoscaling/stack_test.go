@@ -146,7 +146,7 @@ func TestAStackRollsAnUpdateThroughItsGroupWithoutFewerInstancesThanItKeeps(t *t
 	w.launcher.with(func() { w.launcher.versions = []string{signalling, signalling, signalling} })
 	w.createStack(plain, "Version", "1")
 	first := w.steady(2)
-	for _, i := range w.fleet.Instances() {
+	for _, i := range w.Fleet.Instances() {
 		if i.Tags["colour"] != "red" || i.Tags["aws:cloudformation:stack-name"] != "stack" || i.Tags["aws:autoscaling:groupName"] != "workers" {
 			t.Errorf("tags of %s: %v", i.ID, i.Tags)
 		}
@@ -181,7 +181,7 @@ func TestAStackRollsAnUpdateThroughItsGroupWithoutFewerInstancesThanItKeeps(t *t
 	w.versions("3")
 
 	w.deleteStack()
-	for _, i := range w.fleet.Instances() {
+	for _, i := range w.Fleet.Instances() {
 		if i.State != fleet.Terminated {
 			t.Errorf("%s is %s after the stack", i.ID, i.State)
 		}

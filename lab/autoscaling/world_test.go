@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -15,52 +12,30 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	cloudformationsdk "github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/smithy-go"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest"
 
-	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
 	"github.com/ovenbird-dev/ovenbird/lab/autoscaling"
-	"github.com/ovenbird-dev/ovenbird/lab/catalog"
-	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
-	"github.com/ovenbird-dev/ovenbird/lab/dnsmasq"
-	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
 	"github.com/ovenbird-dev/ovenbird/lab/fakeinstance"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
-	"github.com/ovenbird-dev/ovenbird/lab/identity"
-	"github.com/ovenbird-dev/ovenbird/lab/imds"
-	"github.com/ovenbird-dev/ovenbird/lab/network"
+	"github.com/ovenbird-dev/ovenbird/lab/labtest"
 	"github.com/ovenbird-dev/ovenbird/lab/query"
-	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
 
-// world is the lab's endpoint before a fleet of fake instances, with Auto Scaling at work.
+// world is the lab with a clock of its own for Auto Scaling, which launches from one template.
 type world struct {
+	*labtest.Lab
 	t         *testing.T
 	dir       state.Dir
-	fleet     *fleet.Fleet
-	groups    *autoscaling.Groups
-	stacks    *cloudformation.Stacks
 	launcher  *launcher
 	client    *sdk.Client
 	formation *cloudformationsdk.Client
 	ahead     atomic.Int64 // of the real time, as the groups have it
-	stop      func()
 }
-
-// ground is where the fleet stands: nothing is there to plug in, and every image has a disk.
-type ground struct{}
-
-func (ground) Plug(network.Port) error                      { return nil }
-func (ground) Unplug(network.Port) error                    { return nil }
-func (ground) Announce([]dnsmasq.Host) error                { return nil }
-func (ground) Disk(string) (path string, _ []byte, _ error) { return "disk", nil, nil }
 
 // launcher has one launch template, "nodes", of any number of versions.
 type launcher struct {
@@ -99,7 +74,7 @@ func (l *launcher) Launch(_ context.Context, o autoscaling.Launch) (fleet.Instan
 	kind, _ := fleet.FindType(o.Type)
 	order := fleet.Order{
 		Min: 1, Max: 1, ImageID: "ami-1", Type: kind, SubnetID: o.SubnetID, ClientToken: o.Token, Tags: o.Tags, MetadataTags: true,
-		Profile: "ovenbird-node", UserData: []byte(l.versions[o.Template.Version-1]),
+		Profile: labtest.Profile, UserData: []byte(l.versions[o.Template.Version-1]),
 	}
 	if o.Spot {
 		order.Spot = fleet.InterruptionTerminate
@@ -137,69 +112,17 @@ const signalling = userData + `        OVENBIRD_SIGNAL_STACK: stack
 func newWorld(t *testing.T, chances *fakeinstance.Chances) *world {
 	t.Helper()
 	w := &world{t: t, dir: state.Dir(t.TempDir())}
-	if err := w.dir.Make(); err != nil {
-		t.Fatal(err)
-	}
 	w.open(chances, []string{userData})
 	return w
 }
 
 // open starts everything, as a new daemon does.
 func (w *world) open(chances *fakeinstance.Chances, versions []string) {
-	t, plan, logger := w.t, vpc.Default(), zaptest.NewLogger(w.t, zaptest.Level(zap.ErrorLevel))
-	machines := fakeinstance.New(chances)
-	instances, err := fleet.Open(fleet.Options{
-		Plan: plan, Dir: w.dir, Machines: machines, Disks: ground{}, Network: ground{}, Now: time.Now, Logger: logger,
-		ShutdownLimit: time.Minute, Retention: time.Hour,
-	})
-	must(t, err)
-	w.fleet, w.launcher = instances, &launcher{fleet: instances, versions: versions, types: map[string]error{}}
-	w.groups = &autoscaling.Groups{
-		Path: w.dir.Scaling(), Fleet: instances, Launcher: w.launcher, Subnet: plan.Subnet, Logger: logger,
-		Now: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) },
-	}
-	must(t, w.groups.Open())
-	images, err := catalog.Open(catalog.Options{Dir: string(w.dir), Account: plan.Account, Regions: plan.Regions(), Now: time.Now, Logger: logger})
-	must(t, err)
-	parameters := &ssm.Store{Path: filepath.Join(string(w.dir), "parameters.json"), Catalog: images, Now: time.Now}
-	must(t, parameters.Open())
-	w.stacks = &cloudformation.Stacks{Path: w.dir.Stacks(), Plan: plan, Now: time.Now, Logger: logger}
-	must(t, w.stacks.Open())
-	roles := identity.Roles{Secret: make([]byte, 32), Now: time.Now}
-	admin := identity.Credential{AccessKeyID: "AKIATEST", SecretAccessKey: "secret", ARN: plan.IAM("user/admin")}
-	server := httptest.NewTLSServer(endpoint.New(endpoint.Options{
-		Plan: plan, Fleet: instances, Catalog: images, Store: parameters, Groups: w.groups, Stacks: w.stacks,
-		Keys: identity.Keys{Lasting: []identity.Credential{admin}, Roles: roles, Sessions: instances.Sessions}, Now: time.Now, Logger: logger,
-	}))
-	// The agents have connections of their own, each for one call, as in the daemon.
-	agents := server.Client().Transport.(*http.Transport).Clone()
-	agents.DisableKeepAlives = true
-	machines.Open(fakeinstance.Surroundings{
-		Instances: instances, Endpoint: server.URL, Client: &http.Client{Transport: agents}, Region: plan.Region, Now: time.Now, Logger: logger,
-		Metadata: imds.Service{Plan: plan, Instances: instances, Roles: roles, Secret: make([]byte, 32), Now: time.Now, Logger: logger},
-	})
-	w.formation = cloudformationsdk.New(cloudformationsdk.Options{
-		Region: plan.Region, BaseEndpoint: aws.String(server.URL), HTTPClient: sdktest.Client(server), Retryer: aws.NopRetryer{},
-		Credentials: credentials.NewStaticCredentialsProvider(admin.AccessKeyID, admin.SecretAccessKey, ""),
-	})
-	w.client = sdk.New(sdk.Options{
-		Region: plan.Region, BaseEndpoint: aws.String(server.URL), HTTPClient: sdktest.Client(server), Retryer: aws.NopRetryer{},
-		Credentials: credentials.NewStaticCredentialsProvider(admin.AccessKeyID, admin.SecretAccessKey, ""),
-	})
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { instances.Run(ctx) })
-	running.Go(func() { w.groups.Run(ctx) })
-	running.Go(func() { w.stacks.Run(ctx) })
-	w.stop = sync.OnceFunc(func() {
-		cancel()
-		running.Wait()
-		machines.Close()
-		server.CloseClientConnections()
-		server.Close()
-		images.Close()
-	})
-	t.Cleanup(w.stop)
+	w.Lab = labtest.Start(w.t, labtest.Options{Dir: w.dir, Chances: chances, Groups: func(g *autoscaling.Groups, f *fleet.Fleet) {
+		w.launcher = &launcher{fleet: f, versions: versions, types: map[string]error{}}
+		g.Launcher, g.Now = w.launcher, func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+	}})
+	w.client, w.formation = sdk.NewFromConfig(w.Config()), cloudformationsdk.NewFromConfig(w.Config())
 }
 
 func must(t *testing.T, err error) {
@@ -212,7 +135,7 @@ func must(t *testing.T, err error) {
 // forward moves the groups' clock.
 func (w *world) forward(by time.Duration) {
 	w.ahead.Add(int64(by))
-	w.groups.Wake()
+	w.Groups.Wake()
 }
 
 // patience is how long a test waits for what must come; the machine may be loaded.
@@ -227,7 +150,7 @@ func (w *world) until(what string, done func() bool) {
 			w.t.Fatalf("still not %s: %s", what, w.picture())
 		}
 		select {
-		case <-w.fleet.Changed():
+		case <-w.Fleet.Changed():
 		case <-time.After(20 * time.Millisecond): // the groups' own changes
 		}
 	}

@@ -48,24 +48,13 @@ func (s *Stacks) inspect(t *template.Template) error {
 	return nil
 }
 
-// creation and updates are the attributes CreationPolicy and UpdatePolicy.
+// creation is the attribute CreationPolicy.
 type creation struct {
 	ResourceSignal *struct {
 		Count   int
 		Timeout string
 	}
 	AutoScalingCreationPolicy *struct{ MinSuccessfulInstancesPercent int }
-}
-
-type updates struct {
-	AutoScalingRollingUpdate *struct {
-		MaxBatchSize, MinInstancesInService, MinSuccessfulInstancesPercent, MinActiveInstancesPercent int
-		PauseTime                                                                                     string
-		SuspendProcesses                                                                              []string
-		WaitOnResourceSignals                                                                         bool
-	}
-	AutoScalingReplacingUpdate *struct{ WillReplace bool }
-	AutoScalingScheduledAction *struct{ IgnoreUnmodifiedGroupSizeProperties bool }
 }
 
 func (s *Stacks) inspectResource(r template.Resource) error {
@@ -82,7 +71,7 @@ func (s *Stacks) inspectResource(r template.Resource) error {
 		if err := decode(r.CreationPolicy, then, &creation{}); err != nil {
 			return fmt.Errorf("CreationPolicy: %w", err)
 		}
-		if err := decode(r.UpdatePolicy, then, &updates{}); err != nil {
+		if err := decode(r.UpdatePolicy, then, &resource.UpdatePolicy{}); err != nil {
 			return fmt.Errorf("UpdatePolicy: %w", err)
 		}
 	}

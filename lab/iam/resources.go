@@ -88,15 +88,10 @@ func read(properties map[string]any, out any) error {
 	return nil
 }
 
-// named is the name that a template gives, or the one of CloudFormation, cut to its limit in
-// the middle, so that what makes it unique stays.
+// named is the name that a template gives, or CloudFormation's.
 func named(given string, r resource.Request, limit int) (string, error) {
 	if given == "" {
-		given = r.Name
-		if over := len(given) - limit; over > 0 {
-			keep := len(given) - 13 // the dash and what is random
-			given = given[:keep-over] + given[keep:]
-		}
+		given = r.NameWithin(limit)
 	}
 	if len(given) > limit || !entityName.MatchString(given) {
 		return "", query.Invalid("The specified value for the name is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_- (%s)", given)

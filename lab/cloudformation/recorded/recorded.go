@@ -170,20 +170,11 @@ func named(property string, most int) func(*Store, resource.Request) (string, er
 	return func(_ *Store, r resource.Request) (string, error) {
 		name := text(r.Properties, property)
 		if name == "" {
-			name = shortened(r.Name, most)
+			name = r.NameWithin(most)
 		}
 		if len(name) > most {
 			return "", query.Invalid("%s is longer than %d characters", name, most)
 		}
 		return name, nil
 	}
-}
-
-// shortened cuts a name of CloudFormation's in the middle: its end makes it unique.
-func shortened(name string, most int) string {
-	const tail = 13 // the dash and what is random
-	if over := len(name) - most; over > 0 && len(name)-tail-over > 0 {
-		return name[:len(name)-tail-over] + name[len(name)-tail:]
-	}
-	return name
 }

@@ -25,7 +25,7 @@ func (s *Store) balancing() []resource.Type {
 		return func(s *Store, r resource.Request) (string, error) {
 			name := text(r.Properties, "Name")
 			if name == "" {
-				name = shortened(r.Name, 32)
+				name = r.NameWithin(32)
 			}
 			if len(name) > 32 {
 				return "", query.Invalid("The name '%s' cannot be longer than '32' characters", name)
@@ -173,7 +173,7 @@ func (s *Store) keeping() []resource.Type {
 func bucketName(s *Store, r resource.Request) (string, error) {
 	name := text(r.Properties, "BucketName")
 	if name == "" {
-		name = strings.ToLower(shortened(r.Name, 63))
+		name = strings.ToLower(r.NameWithin(63))
 	}
 	if len(name) < 3 || len(name) > 63 || strings.ToLower(name) != name || strings.Trim(name, "-.") != name {
 		return "", query.Invalid("Bucket name is invalid: %s", name)

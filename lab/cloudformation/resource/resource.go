@@ -73,6 +73,34 @@ type Request struct {
 	Progress func(reason string)
 }
 
+// NameWithin is Name, or when it is longer than most (14 at least) it is cut to that in the
+// middle: its end makes it unique.
+func (r Request) NameWithin(most int) string {
+	const tail = 13 // the dash and what is random
+	if len(r.Name) <= most {
+		return r.Name
+	}
+	return r.Name[:most-tail] + r.Name[len(r.Name)-tail:]
+}
+
+// UpdatePolicy is the attribute of that name, for Decode.
+type UpdatePolicy struct {
+	AutoScalingRollingUpdate   *RollingUpdate
+	AutoScalingReplacingUpdate *struct{ WillReplace bool }
+	AutoScalingScheduledAction *struct{ IgnoreUnmodifiedGroupSizeProperties bool }
+}
+
+// RollingUpdate is how a group's instances are replaced. What is nil has a default that is not 0.
+type RollingUpdate struct {
+	MaxBatchSize                  *int
+	MinInstancesInService         int
+	MinSuccessfulInstancesPercent *int
+	MinActiveInstancesPercent     *int
+	PauseTime                     string
+	SuspendProcesses              []string
+	WaitOnResourceSignals         bool
+}
+
 // Signals are what this resource is told by SignalResource, from the start of the operation.
 type Signals interface {
 	// Wait returns when count instances have signalled success. A failure that leaves fewer
