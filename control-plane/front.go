@@ -60,10 +60,10 @@ func openFront(s settings, log *zap.Logger) (*front, error) {
 		return nil, err
 	}
 	log = log.Named("audit")
-	if f.audit, err = audit.Open(filepath.Join(s.stateDir, "audit.jsonl"), log); err != nil {
+	if f.audit, err = audit.Open(filepath.Join(s.stateDir, auditFile), log); err != nil {
 		return nil, err
 	}
-	if f.calls, err = audit.OpenCalls(f.audit, filepath.Join(s.stateDir, "audit-refused.jsonl"), log); err != nil {
+	if f.calls, err = audit.OpenCalls(f.audit, filepath.Join(s.stateDir, auditRefusedFile), log); err != nil {
 		return nil, errors.Join(err, f.audit.Close())
 	}
 	return f, nil

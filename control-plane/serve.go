@@ -30,6 +30,10 @@ const (
 	defaultComponents = "dist/components"
 	defaultPodCIDR    = "10.244.0.0/16"
 	defaultMetrics    = "127.0.0.1:9418"
+
+	// In the state directory.
+	auditFile        = "audit.jsonl"
+	auditRefusedFile = "audit-refused.jsonl"
 )
 
 // serveFlags are the flags of `ovenbird serve` as they were given.
@@ -45,6 +49,7 @@ type serveFlags struct {
 	publicHost                string
 	backup                    backupFlags
 	backupInterval            time.Duration
+	logs                      logFlags
 }
 
 // settings are checked flags.
@@ -63,6 +68,7 @@ type settings struct {
 	podCIDR           netip.Prefix
 	publicHost        string
 	backups           *backups // nil: none are taken
+	logs              logs
 }
 
 // backups are what a service takes by itself.
@@ -132,6 +138,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	f.backup.add(flags, "backup-to", "where backups go")
 	f.backup.addKeep(flags)
 	flags.DurationVar(&f.backupInterval, "backup-interval", 0, "how often to back each cluster up, such as 6h (default: never)")
+	f.logs.add(flags)
 	flags.StringVar(&f.publicHost, "public-host", "", "host[:port] at which others reach the EKS API; it stays in the OIDC issuers of clusters (default: that of --listen)")
 	flags.StringVar(&f.podCIDR, "pod-cidr", defaultPodCIDR, "addresses for pods, of every cluster")
 }
@@ -170,6 +177,9 @@ func (f *serveFlags) check() (settings, error) {
 	}
 	if s.catalog, err = component.OpenCatalog(f.components); err != nil {
 		return settings{}, fmt.Errorf("--components: %w", err)
+	}
+	if s.logs, err = f.logs.check(); err != nil {
+		return settings{}, err
 	}
 	s.backups, err = f.checkBackups()
 	return s, err

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -177,6 +178,9 @@ func (o *service) run(ctx context.Context) error {
 			return nil
 		})
 	}
+	if o.logs.group != "" {
+		group.Go(func() error { o.shipLogs(ctx, clusters); return nil })
+	}
 	o.log.Info("ready", zap.String("eks_api", o.front.url()), zap.String("ca_file", o.front.authorityFile()), zap.Strings("kubernetes", o.versions), zap.String("state", o.stateDir))
 	// Without systemd these do nothing.
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
@@ -188,8 +192,9 @@ func (o *service) run(ctx context.Context) error {
 
 // clouds are the AWS services that the control plane asks.
 type clouds struct {
-	ec2 *ec2.Client
-	sts ststoken.Verifier
+	ec2  *ec2.Client
+	logs *cloudwatchlogs.Client
+	sts  ststoken.Verifier
 }
 
 func connectAWS(ctx context.Context, region string, figures *metrics.Metrics) (clouds, error) {
@@ -206,8 +211,9 @@ func connectAWS(ctx context.Context, region string, figures *metrics.Metrics) (c
 		host = parsed.Host
 	}
 	return clouds{
-		ec2: ec2.NewFromConfig(loaded, func(o *ec2.Options) { o.APIOptions = append(o.APIOptions, figures.Calls) }),
-		sts: ststoken.Verifier{HTTP: httpClient(loaded), Host: host},
+		ec2:  ec2.NewFromConfig(loaded, func(o *ec2.Options) { o.APIOptions = append(o.APIOptions, figures.Calls) }),
+		logs: cloudwatchlogs.NewFromConfig(loaded),
+		sts:  ststoken.Verifier{HTTP: httpClient(loaded), Host: host},
 	}, nil
 }
 

@@ -1,6 +1,10 @@
 package cluster
 
-import "path/filepath"
+import (
+	"path/filepath"
+
+	"github.com/ovenbird-dev/ovenbird/control-plane/registry"
+)
 
 // Dir is where everything of a cluster lives; removing it leaves nothing of the cluster.
 func Dir(stateDir, name string) string { return filepath.Join(stateDir, "clusters", name) }
@@ -26,3 +30,20 @@ func runDir(dir string) string { return filepath.Join(dir, "run") }
 
 // auditLog is where a cluster's API server writes its audit log.
 func auditLog(dir string) string { return filepath.Join(runDir(dir), "kube-apiserver-audit.log") }
+
+// LogFile is where a cluster's log of a type is, and how EKS calls its stream; "" for a type that has
+// no file of the cluster's own.
+func LogFile(stateDir, name, kind string) (path, stream string) {
+	run := runDir(Dir(stateDir, name))
+	switch kind {
+	case registry.LogAPI:
+		return filepath.Join(run, "kube-apiserver.log"), "kube-apiserver"
+	case registry.LogAudit:
+		return auditLog(Dir(stateDir, name)), "kube-apiserver-audit"
+	case registry.LogControllerManager:
+		return filepath.Join(run, "kube-controller-manager.log"), "kube-controller-manager"
+	case registry.LogScheduler:
+		return filepath.Join(run, "kube-scheduler.log"), "kube-scheduler"
+	}
+	return "", ""
+}

@@ -8,7 +8,7 @@ import (
 )
 
 // logTypes are the logs of a control plane, in the order in which EKS shows them.
-var logTypes = []string{"api", registry.LogAudit, "authenticator", "controllerManager", "scheduler"}
+var logTypes = []string{registry.LogAPI, registry.LogAudit, registry.LogAuthenticator, registry.LogControllerManager, registry.LogScheduler}
 
 // logging switches types of logs on and off, and shows which are.
 type logging struct {

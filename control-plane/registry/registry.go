@@ -53,8 +53,14 @@ const (
 	ModeAPIAndConfigMap = "API_AND_CONFIG_MAP" // and by the ConfigMap aws-auth, for whom has none
 )
 
-// LogAudit is the type of log that a control plane writes only when it is enabled.
-const LogAudit = "audit"
+// Types of logs of a control plane, as the EKS API spells them.
+const (
+	LogAPI               = "api"
+	LogAudit             = "audit" // written only while it is enabled
+	LogAuthenticator     = "authenticator"
+	LogControllerManager = "controllerManager"
+	LogScheduler         = "scheduler"
+)
 
 // Cluster is one cluster: everything but Status is what a user asked for.
 type Cluster struct {
