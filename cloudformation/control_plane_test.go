@@ -33,7 +33,7 @@ func (s stack) hostData(t *testing.T) string {
 	return strings.NewReplacer(
 		"volumeId: DataVolume", "volumeId: vol-0123456789abcdef0", "networkInterfaceId: Interface", "networkInterfaceId: eni-0123456789abcdef0",
 		"LoadBalancer.DNSName", "workers-0123456789abcdef.elb.eu-central-1.amazonaws.com", "s3://BackupBucket/", "s3://workers-backupbucket-1abcdefghijkl/",
-		"kmsKeyId: Key.Arn", "kmsKeyId: arn:aws:kms:eu-central-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef",
+		"logGroup: Logs", "logGroup: workers-Logs-1aBcDeFgHiJkL", "kmsKeyId: Key.Arn", "kmsKeyId: arn:aws:kms:eu-central-1:111122223333:key/01234567-89ab-cdef-0123-456789abcdef",
 	).Replace(s.userData(t))
 }
 
@@ -120,7 +120,7 @@ func TestAControlPlaneThatCannotWorkIsRefused(t *testing.T) {
 // What the next instance, or somebody with a backup, needs outlives an instance or the stack.
 func TestDataOutlivesTheStack(t *testing.T) {
 	tpl := load(t, "control-plane.yaml")
-	for name, want := range map[string]string{"Key": "Retain", "BackupBucket": "Retain", "BackupBucketPolicy": "Retain", "DataVolume": "Snapshot"} {
+	for name, want := range map[string]string{"Key": "Retain", "Logs": "Retain", "BackupBucket": "Retain", "BackupBucketPolicy": "Retain", "DataVolume": "Snapshot"} {
 		r, ok := tpl.Resource(name)
 		if !ok || r.Body["DeletionPolicy"] != want || r.Body["UpdateReplacePolicy"] != want {
 			t.Errorf("%s: deleted with %v, replaced with %v, want %s", name, r.Body["DeletionPolicy"], r.Body["UpdateReplacePolicy"], want)

@@ -182,7 +182,7 @@ func (w *world) left(outputs map[string]string) {
 	var kept map[string]any
 	must(t, json.Unmarshal(data, &kept))
 	bucket, key := outputs["BackupBucketName"], outputs["KeyArn"][strings.LastIndex(outputs["KeyArn"], "/")+1:]
-	want := []string{"AWS::KMS::Key " + key, "AWS::S3::Bucket " + bucket, "AWS::S3::BucketPolicy " + bucket}
+	want := []string{"AWS::KMS::Key " + key, "AWS::Logs::LogGroup " + outputs["LogGroupName"], "AWS::S3::Bucket " + bucket, "AWS::S3::BucketPolicy " + bucket}
 	if got := slices.Sorted(maps.Keys(kept)); !slices.Equal(got, want) {
 		t.Errorf("on record are %q, want %q", got, want)
 	}

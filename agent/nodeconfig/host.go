@@ -45,6 +45,8 @@ type HostSpec struct {
 	Policy map[string]any `json:"policy"`
 	// Backups is nil when none are taken.
 	Backups *HostBackups `json:"backups,omitempty"`
+	// LogGroup is --log-group of `ovenbird serve`; empty: nothing goes to CloudWatch.
+	LogGroup string `json:"logGroup,omitempty"`
 }
 
 // HostBackups are the backups that the service takes by itself.
@@ -67,6 +69,7 @@ const (
 	bucketPrefix  = `^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/=-]*)?$`
 	parameterName = `^(/[A-Za-z0-9_.-]+)+$`
 	kmsKeyID      = `^[A-Za-z0-9:/_-]+$`
+	logGroup      = `^[A-Za-z0-9._/#-]{1,512}$`
 )
 
 // isHost tells whether the document is of this project's own API.
@@ -114,6 +117,9 @@ func (c *checker) host(h ControlPlaneHost) {
 	}
 	if len(h.Spec.Policy) == 0 {
 		c.problem("spec.policy", "missing: without it nobody may call the EKS API")
+	}
+	if h.Spec.LogGroup != "" {
+		c.matching("spec.logGroup", h.Spec.LogGroup, logGroup, "the name of a CloudWatch log group")
 	}
 	b := h.Spec.Backups
 	if b == nil {

@@ -86,7 +86,7 @@ func operations(signature *types.Signature) []string {
 	for v := range signature.Params().Variables() {
 		service, input, _ := strings.Cut(name(v.Type()), ".")
 		if operation, ok := strings.CutSuffix(input, "Input"); ok && fromSDK(v.Type()) {
-			action := service + ":" + operation
+			action := cmp.Or(prefixes[service], service) + ":" + operation
 			actions = append(actions, cmp.Or(renamed[action], action))
 		}
 	}

@@ -43,8 +43,12 @@ var entails = map[string][]string{
 	"ec2.CopyImageInput.KmsKeyId":              keyUse,
 }
 
-// renamed are the actions that IAM does not call as the API does.
-var renamed = map[string]string{"s3:ListObjectsV2": "s3:ListBucket"}
+// renamed are the actions that IAM does not call as the API does, and prefixes the services that it
+// does not call as the SDK does.
+var (
+	renamed  = map[string]string{"s3:ListObjectsV2": "s3:ListBucket"}
+	prefixes = map[string]string{"cloudwatchlogs": "logs"}
+)
 
 // keyUse is what EBS does with a customer's key in the name of the caller.
 var keyUse = []string{"kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"}

@@ -190,8 +190,9 @@ func (w *world) prepare(ctx context.Context, more ...func(*Host)) error {
 	h := &Host{
 		Spec: nodeconfig.HostSpec{
 			VolumeID: volume, NetworkInterfaceID: networkID, PublicHost: "eks.example.internal:8443",
-			Policy:  map[string]any{"statements": []any{}},
-			Backups: &nodeconfig.HostBackups{To: "s3://backups/clusters", Interval: "6h", Keep: &keep, KeyParameter: parameter, KMSKeyID: "alias/ovenbird"},
+			Policy:   map[string]any{"statements": []any{}},
+			LogGroup: "/ovenbird/logs",
+			Backups:  &nodeconfig.HostBackups{To: "s3://backups/clusters", Interval: "6h", Keep: &keep, KeyParameter: parameter, KMSKeyID: "alias/ovenbird"},
 		},
 		Instance: imds.Instance{ID: here, Region: "us-west-2", AvailabilityZone: zone, AccountID: "111122223333"},
 		Clouds:   Clouds{w, w, w}, Root: w.root, Disks: w, Network: w,
@@ -253,7 +254,7 @@ func TestTheFirstHostMakesAllAndAReplacementFindsIt(t *testing.T) {
 	w.mustHaveDone(attachVolume, "mkfs.ext4 "+device, mount, grow, attachInterface, "PutParameter "+parameter)
 	if got, want := w.read(argumentsFile), "OVENBIRD_SERVE=--listen 10.0.16.10:443 --public-host eks.example.internal:8443 --tls-name eks.example.internal "+
 		"--region us-west-2 --account-id 111122223333 --state-dir /var/lib/ovenbird/data/control-plane --components /usr/lib/ovenbird/components "+
-		"--policy /run/ovenbird/policy.json --backup-to s3://backups/clusters --backup-interval 6h --backup-key-file /var/lib/ovenbird/data/backup.key --backup-keep 28\n"; got != want {
+		"--policy /run/ovenbird/policy.json --log-group /ovenbird/logs --log-source "+here+" --backup-to s3://backups/clusters --backup-interval 6h --backup-key-file /var/lib/ovenbird/data/backup.key --backup-keep 28\n"; got != want {
 		t.Errorf("the service is run with\n%swant\n%s", got, want)
 	}
 	if got := w.read(policyFile); got != "{\n  \"statements\": []\n}\n" {

@@ -30,6 +30,9 @@ func arguments(spec nodeconfig.HostSpec, instance imds.Instance, at netip.Addr) 
 	if spec.PodCIDR != "" {
 		args = append(args, "--pod-cidr", spec.PodCIDR)
 	}
+	if spec.LogGroup != "" {
+		args = append(args, "--log-group", spec.LogGroup, "--log-source", instance.ID)
+	}
 	if b := spec.Backups; b != nil {
 		args = append(args, "--backup-to", b.To, "--backup-interval", b.Interval, "--backup-key-file", keyFile)
 		if b.Keep != nil {
