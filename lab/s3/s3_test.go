@@ -59,6 +59,17 @@ func TestObjectsOfAnyKeyComeBackAsTheyWerePut(t *testing.T) {
 	}
 }
 
+func TestObjectsMayBeEmptyOrLarge(t *testing.T) {
+	w := newWorld(t)
+	for _, size := range []int{0, 1, 5 << 20} {
+		content := strings.Repeat("0123456789abcde\n", size/16+1)[:size]
+		w.put("k", content)
+		if got, err := w.get("k"); err != nil || got != content {
+			t.Errorf("%d bytes came back of %d, %v", len(got), size, err)
+		}
+	}
+}
+
 func TestWhatIsSaidOfAnObjectIsKept(t *testing.T) {
 	w := newWorld(t)
 	_, err := w.PutObject(t.Context(), &sdk.PutObjectInput{
