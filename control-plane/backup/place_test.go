@@ -1,10 +1,7 @@
 package backup
 
 import (
-	"encoding/xml"
 	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,63 +10,27 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/ovenbird-dev/ovenbird/lab/endpoint/endpointtest"
 )
 
-// bucketServer is as much of S3 as a bucketPlace uses, with pages of two.
-func bucketServer(t *testing.T) aws.Config {
+// buckets is the lab's S3, with the bucket "archives".
+func buckets(t *testing.T) aws.Config {
 	t.Helper()
-	objects := map[string][]byte{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-		switch {
-		case bucket != "archives":
-			http.Error(w, "<Error><Code>NoSuchBucket</Code></Error>", http.StatusNotFound)
-		case r.Method == http.MethodGet && key == "":
-			listObjects(w, r, objects)
-		case r.Method == http.MethodGet && objects[key] != nil:
-			_, _ = w.Write(objects[key])
-		case r.Method == http.MethodPut:
-			objects[key], _ = io.ReadAll(r.Body)
-		case r.Method == http.MethodDelete:
-			delete(objects, key)
-			w.WriteHeader(http.StatusNoContent)
-		default:
-			http.Error(w, "<Error><Code>NoSuchKey</Code></Error>", http.StatusNotFound)
-		}
-	}))
-	t.Cleanup(server.Close)
-	return aws.Config{
-		Region: "us-west-2", BaseEndpoint: aws.String(server.URL), Credentials: credentials.NewStaticCredentialsProvider("AKIA", "secret", ""),
-		Retryer: func() aws.Retryer { return aws.NopRetryer{} },
+	config := endpointtest.Start(t, endpointtest.Quiet()).Config()
+	client := s3.NewFromConfig(config, func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{
+		Bucket: aws.String("archives"), CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: types.BucketLocationConstraint(config.Region)},
+	}); err != nil {
+		t.Fatal(err)
 	}
-}
-
-func listObjects(w http.ResponseWriter, r *http.Request, objects map[string][]byte) {
-	type object struct{ Key string }
-	answer := struct {
-		XMLName               xml.Name `xml:"ListBucketResult"`
-		IsTruncated           bool
-		NextContinuationToken string
-		Contents              []object
-	}{}
-	query := r.URL.Query()
-	var keys []string
-	for key := range objects {
-		if strings.HasPrefix(key, query.Get("prefix")) && key > query.Get("continuation-token") {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	for _, key := range keys[:min(2, len(keys))] {
-		answer.Contents, answer.NextContinuationToken = append(answer.Contents, object{key}), key
-	}
-	answer.IsTruncated = len(keys) > 2
-	_ = xml.NewEncoder(w).Encode(answer)
+	return config
 }
 
 func TestAPlaceKeepsArchives(t *testing.T) {
-	config := bucketServer(t)
+	config := buckets(t)
 	for _, where := range []string{filepath.Join(t.TempDir(), "backups"), "s3://archives/site/one", "s3://archives"} {
 		t.Run(where, func(t *testing.T) {
 			place, err := OpenPlace(where, testKey(t), func() (aws.Config, error) { return config, nil })

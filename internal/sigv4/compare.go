@@ -54,8 +54,12 @@ func compare(r *http.Request, query url.Values, c claim, credential Credential, 
 		SecretAccessKey: credential.SecretAccessKey,
 		SessionToken:    credential.SessionToken,
 	}
-	// Headers are signed where they were sent; none moves into the query.
-	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableHeaderHoisting = true })
+	signer := v4.NewSigner(func(o *v4.SignerOptions) {
+		// Headers are signed where they were sent; none moves into the query.
+		o.DisableHeaderHoisting = true
+		// Every service but S3 has the path, escaped as it was sent, escaped once more.
+		o.DisableURIPathEscaping = c.service == "s3"
+	})
 
 	var signature string
 	if c.presigned {

@@ -91,7 +91,7 @@ func (s signing) sign(t *testing.T, r *http.Request) *http.Request {
 	sum := sha256.Sum256(body)
 	hash := hex.EncodeToString(sum[:])
 	creds := aws.Credentials{AccessKeyID: credential.AccessKeyID, SecretAccessKey: credential.SecretAccessKey, SessionToken: credential.SessionToken}
-	signer := v4.NewSigner()
+	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = s.service == "s3" })
 	var target string
 	var header http.Header
 	if s.presign {
@@ -151,6 +151,23 @@ func TestASignatureByTheSDKIsAccepted(t *testing.T) {
 				t.Errorf("body after Verify is %q, want %q", body, tt.body)
 			}
 		})
+	}
+}
+
+func TestThePathsOfS3AreEscapedOnce(t *testing.T) {
+	v := verifier()
+	v.Service = "s3"
+	for _, target := range []string{
+		"/bucket", "/bucket/plain", "/bucket/a%20b%2Bc%25", "/bucket/%E2%82%AC", "/bucket//a/../b/", "/bucket/a%2Fb?x-id=GetObject", "/bucket/a%21%27%28%29%2A",
+	} {
+		r := signing{service: "s3"}.sign(t, request("GET", target, ""))
+		if _, err := v.Verify(r); err != nil {
+			t.Errorf("%s: %v", target, err)
+		}
+		r.URL.Path, r.URL.RawPath = r.URL.Path+"x", ""
+		if _, err := v.Verify(r); err == nil {
+			t.Errorf("%s: another path is accepted", target)
+		}
 	}
 }
 

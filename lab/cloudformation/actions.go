@@ -32,7 +32,7 @@ func body(p *query.Params, previous *stack) string {
 	again := previous != nil && p.Flag("UsePreviousTemplate")
 	switch {
 	case p.Text("TemplateURL") != "":
-		p.Fail(query.Invalid("The lab has no S3 to read a TemplateURL from: send the template as TemplateBody, of %d bytes at most", template.MaxBody))
+		p.Fail(query.Invalid("The lab does not read a TemplateURL: send the template as TemplateBody, of %d bytes at most", template.MaxBody))
 	case len(text) > template.MaxBody:
 		p.Fail(query.Invalid("1 validation error detected: Value at 'templateBody' failed to satisfy constraint: Member must have length less than or equal to %d", template.MaxBody))
 	case text != "" && again:

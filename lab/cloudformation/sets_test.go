@@ -117,7 +117,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}{
 		{"a name", create(small, func(in *in) { in.StackName = aws.String("1st") }), "ValidationError", "[a-zA-Z][-a-zA-Z0-9]*"},
 		{"a name that is taken", create(small, func(in *in) { in.StackName = aws.String("there") }), "AlreadyExistsException", "Stack [there] already exists"},
-		{"a template elsewhere", create(small, func(in *in) { in.TemplateBody, in.TemplateURL = nil, aws.String("https://example.com/x") }), "ValidationError", "no S3"},
+		{"a template elsewhere", create(small, func(in *in) { in.TemplateBody, in.TemplateURL = nil, aws.String("https://example.com/x") }), "ValidationError", "does not read a TemplateURL"},
 		{"a template that is too long", create(small + strings.Repeat("#", 51200)), "ValidationError", "less than or equal to 51200"},
 		{"no template", create(""), "ValidationError", "Either Template URL or Template Body must be specified."},
 		{"an unknown type", create("Resources: {A: {Type: Test::Foo}}"), "ValidationError", "Unrecognized resource types: [Test::Foo]"},

@@ -31,6 +31,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/imds"
 	"github.com/ovenbird-dev/ovenbird/lab/proxy"
 	"github.com/ovenbird-dev/ovenbird/lab/registry"
+	"github.com/ovenbird-dev/ovenbird/lab/s3"
 	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 )
 
@@ -127,6 +128,10 @@ func (o Options) services(instances *fleet.Fleet, images *catalog.Catalog, roles
 	}
 	on.Inventory = &ec2.Inventory{Path: o.Dir.Inventory()}
 	if err := on.Inventory.Open(); err != nil {
+		return nil, err
+	}
+	on.Buckets = &s3.Store{Dir: o.Dir.Buckets(), Region: o.Plan.Region, Now: time.Now}
+	if err := on.Buckets.Open(); err != nil {
 		return nil, err
 	}
 	on.Plan, on.Fleet, on.Catalog, on.Store = o.Plan, instances, images, parameters

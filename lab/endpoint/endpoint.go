@@ -19,6 +19,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/ec2"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
 	"github.com/ovenbird-dev/ovenbird/lab/iam"
+	"github.com/ovenbird-dev/ovenbird/lab/s3"
 	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/sts"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
@@ -37,6 +38,7 @@ type Options struct {
 	Signals   *cloudformation.Signals // of no stack; nil: none
 	IAM       *iam.Store              // nil: no IAM, and no instance profiles
 	Recorded  *recorded.Store         // nil: stacks have no resources that are only recorded
+	Buckets   *s3.Store               // nil: no S3, and buckets of stacks are only recorded
 	Keys      sigv4.Keys
 	Now       func() time.Time
 	Logger    *zap.Logger
@@ -86,6 +88,12 @@ func New(o Options) wire.Endpoint {
 	}
 	if o.IAM != nil {
 		e.Services = append(e.Services, iam.Service{Store: o.IAM})
+	}
+	if o.Buckets != nil {
+		e.Services = append(e.Services, s3.Service{Plan: o.Plan, Buckets: o.Buckets, Allowed: o.allowed()})
+		if o.Recorded != nil {
+			o.Recorded.Buckets = o.Buckets
+		}
 	}
 	if o.Stacks != nil {
 		o.Stacks.Types = append(o.Stacks.Types, o.resourceTypes(machines)...)

@@ -96,6 +96,9 @@ func (d Dir) Roles() string { return d.join("iam.json") }
 // Recorded is the record of stacks' resources that have nothing behind them.
 func (d Dir) Recorded() string { return d.join("recorded.json") }
 
+// Buckets is the directory of S3's buckets.
+func (d Dir) Buckets() string { return d.join("buckets") }
+
 // Control is the socket that commands reach the daemon through.
 func (d Dir) Control() string { return d.join("control.sock") }
 

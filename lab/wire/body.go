@@ -12,7 +12,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 )
 
-// maxBody bounds a request. The largest that any service takes is a block of a snapshot,
+// maxBody bounds a body that is read here. The largest of any service is a block of a snapshot,
 // 512 KiB.
 const maxBody = 1 << 20
 
@@ -30,6 +30,13 @@ func release(body []byte) {
 // hashed once, for the signature and for the service.
 func (c *Call) read(r *http.Request, p Protocol, verifier sigv4.Verifier) error {
 	c.Request, c.Action = r, p.Action(r)
+	if s, ok := p.(Streamer); ok {
+		hash, err := s.Payload(r)
+		if err == nil {
+			c.Caller, err = verifier.VerifyHashed(r, hash)
+		}
+		return err
+	}
 	buffer := buffers.Get().(*[maxBody]byte) //nolint:forcetypeassert // nothing else is in there
 	c.Body = buffer[:0]
 	n, err := io.ReadFull(r.Body, buffer[:])

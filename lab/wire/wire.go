@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -31,7 +32,8 @@ type Call struct {
 	Params url.Values // of the query protocol, Action and Version included: each name has one value
 	Caller sigv4.Credential
 
-	// What follows is set for a Protocol's calls. Body is gone when Do returns.
+	// What follows is set for a Protocol's calls. Body is gone when Do returns; a Streamer has
+	// the request's instead.
 	Request *http.Request
 	Body    []byte
 	Sum     [32]byte // SHA-256 of Body
@@ -71,7 +73,8 @@ type Service interface {
 	// Knows tells whether the action is the service's, for requests that do not say whom
 	// they are for.
 	Knows(action string) bool
-	// Do carries the call out. The response is for Write.
+	// Do carries the call out. The response is for Write; one that is an io.Closer is closed
+	// when it gets lost on the way.
 	Do(ctx context.Context, call Call) (response any, err error)
 	// Write sends a response, or an error, in the service's own wire format. An err that
 	// is neither *Error nor *sigv4.Error nor one of this package is the service's own
@@ -87,6 +90,15 @@ type Protocol interface {
 	Action(r *http.Request) string
 	// UnsignedBody tells whether the action's body need not be signed.
 	UnsignedBody(action string) bool
+}
+
+// Streamer is a Protocol that reads the bodies of its requests itself, as far as it wants to.
+type Streamer interface {
+	Protocol
+	// Payload is what a request's signature has in the place of the body's hash, from its
+	// headers, which say the same. It is asked before the signature is verified. Do has to hold
+	// the body to it.
+	Payload(r *http.Request) (string, error)
 }
 
 // Endpoint routes requests to services. The first service also answers what is nobody's.
@@ -150,6 +162,9 @@ func (e Endpoint) carryOut(ctx context.Context, service Service, call Call) (any
 	}
 	response, err := service.Do(ctx, call)
 	if lost {
+		if c, ok := response.(io.Closer); ok {
+			_ = c.Close()
+		}
 		return nil, errLost
 	}
 	return response, err

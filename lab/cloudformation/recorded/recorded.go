@@ -1,6 +1,7 @@
 // Package recorded has resource types that the lab keeps a record of and does nothing with:
-// load balancers that balance nothing, buckets, keys and log groups that no service answers
-// for, builds and schedules that never begin. They are here so that a whole template can be
+// load balancers that balance nothing, keys and log groups that no service answers for, builds
+// and schedules that never begin. Buckets are S3's where there is one, and what a template
+// says of them is on record only. They are here so that a whole template can be
 // made, changed and deleted, with properties held to what the types take and references that
 // resolve. What a resource does is not played.
 package recorded
@@ -28,9 +29,20 @@ import (
 type Store struct {
 	Path string
 	Plan vpc.Plan
+	// Buckets is S3; nil: buckets too are on record only.
+	Buckets Buckets
 
 	mu  sync.Mutex
 	all map[string]item // by the type and the physical ID
+}
+
+// Buckets makes and removes buckets.
+type Buckets interface {
+	// Make finds what it has made before by the same token.
+	Make(name, token string) error
+	// Remove fails for a bucket that is not empty. One that is gone is no error.
+	Remove(name string) error
+	Has(name string) bool
 }
 
 // item is one resource.
@@ -85,6 +97,8 @@ type form struct {
 	// attribute is the value of an attribute for a physical ID.
 	attribute func(s *Store, id, name string) string
 	check     func(s *Store, properties map[string]any) error // nil: nothing is wrong
+	// real is what stands behind the record, if anything does.
+	real Buckets
 }
 
 // handler implements resource.Handler for a form.
@@ -101,8 +115,13 @@ func (h handler) Create(_ context.Context, r resource.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if h.real != nil {
+		if err := h.real.Make(id, r.Token); err != nil {
+			return "", err
+		}
+	}
 	err = h.change(func(all map[string]item) error {
-		if was, ok := all[h.kind+" "+id]; ok && was.Token != r.Token {
+		if was, ok := all[h.kind+" "+id]; ok && was.Token != r.Token && h.real == nil {
 			return query.Refuse("AlreadyExists", "Resource of type '%s' with identifier '%s' already exists.", h.kind, id)
 		}
 		all[h.kind+" "+id] = item{r.Token, r.Properties}
@@ -136,6 +155,11 @@ func (h handler) Update(_ context.Context, id string, r resource.Request) error 
 }
 
 func (h handler) Delete(_ context.Context, id string, _ resource.Request) error {
+	if h.real != nil {
+		if err := h.real.Remove(id); err != nil {
+			return err
+		}
+	}
 	return h.change(func(all map[string]item) error { delete(all, h.kind+" "+id); return nil })
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/query"
 )
 
-// ResourceTypes are the types. Nothing stands behind any of them.
+// ResourceTypes are the types. Nothing stands behind any of them but buckets.
 func (s *Store) ResourceTypes() []resource.Type {
 	return slices.Concat(s.balancing(), s.keeping(), s.building())
 }
@@ -115,14 +115,14 @@ func checkListener(s *Store, properties map[string]any) error {
 	return nil
 }
 
-// keeping are buckets, keys and log groups. No service answers for them: nothing can be put
-// into a bucket or a log group, or encrypted with a key.
+// keeping are buckets, keys and log groups. No service answers for the latter two: nothing can be
+// put into a log group, or encrypted with a key.
 func (s *Store) keeping() []resource.Type {
 	return []resource.Type{
 		{
 			Name: "AWS::S3::Bucket", Properties: &bucket{}, CreateOnly: []string{"BucketName"},
 			Attributes: []string{"Arn", "DomainName", "RegionalDomainName"},
-			Handler: s.handle(form{kind: "AWS::S3::Bucket", id: bucketName, attribute: func(s *Store, id, name string) string {
+			Handler: s.handle(form{kind: "AWS::S3::Bucket", id: bucketName, real: s.Buckets, attribute: func(s *Store, id, name string) string {
 				switch name {
 				case "DomainName":
 					return id + ".s3.amazonaws.com"
@@ -137,7 +137,7 @@ func (s *Store) keeping() []resource.Type {
 			Handler: s.handle(form{kind: "AWS::S3::BucketPolicy", check: checkDocument("PolicyDocument"),
 				id: func(s *Store, r resource.Request) (string, error) {
 					name := text(r.Properties, "Bucket")
-					if !s.has("AWS::S3::Bucket", name) {
+					if !s.hasBucket(name) {
 						return "", query.Refuse("NoSuchBucket", "The specified bucket does not exist: %s", name)
 					}
 					return name, nil
@@ -167,6 +167,13 @@ func (s *Store) keeping() []resource.Type {
 				attribute: func(s *Store, id, _ string) string { return s.regional("logs", "log-group:"+id+":*") }}),
 		},
 	}
+}
+
+func (s *Store) hasBucket(name string) bool {
+	if s.Buckets != nil {
+		return s.Buckets.Has(name)
+	}
+	return s.has("AWS::S3::Bucket", name)
 }
 
 // bucketName is in lower case, and of 63 characters at most.

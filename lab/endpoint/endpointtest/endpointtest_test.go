@@ -153,6 +153,10 @@ func TestFaultsComeOnDemandAndInTheServicesOwnWords(t *testing.T) {
 		_, err := machines.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{})
 		return err
 	}
+	list := func() error {
+		_, err := buckets(once(e.Config())).ListBuckets(ctx, nil)
+		return err
+	}
 	tests := []struct {
 		effect fault.Effect
 		call   func() error
@@ -167,6 +171,10 @@ func TestFaultsComeOnDemandAndInTheServicesOwnWords(t *testing.T) {
 		{fault.Exhaust, describe, "DescribeSnapshots", "ResourceCountExceeded"},
 		{fault.Fail, start, "StartSnapshot", "InternalServerException"},
 		{fault.Fail, describe, "DescribeSnapshots", "InternalError"},
+		{fault.Throttle, list, "ListBuckets", "SlowDown"},
+		{fault.Deny, list, "ListBuckets", "AccessDenied"},
+		{fault.Exhaust, list, "ListBuckets", "TooManyBuckets"},
+		{fault.Fail, list, "ListBuckets", "InternalError"},
 	}
 	for _, tt := range tests {
 		e.Fail(t, fault.Fault{Action: tt.action, Effect: tt.effect, Count: 1})
