@@ -31,6 +31,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
 	"github.com/ovenbird-dev/ovenbird/lab/imds"
 	"github.com/ovenbird-dev/ovenbird/lab/network"
+	"github.com/ovenbird-dev/ovenbird/lab/s3"
 	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
@@ -112,12 +113,13 @@ func Start(t testing.TB, o Options) *Lab {
 	stacks := &cloudformation.Stacks{Path: o.Dir.Stacks(), Plan: l.Plan, Now: time.Now, Logger: logger}
 	kept := &recorded.Store{Path: o.Dir.Recorded(), Plan: l.Plan}
 	inventory := &ec2.Inventory{Path: o.Dir.Inventory()}
-	for _, open := range []func() error{parameters.Open, l.Groups.Open, stacks.Open, kept.Open, inventory.Open} {
+	buckets := &s3.Store{Dir: o.Dir.Buckets(), Region: l.Plan.Region, Now: time.Now}
+	for _, open := range []func() error{parameters.Open, l.Groups.Open, stacks.Open, kept.Open, inventory.Open, buckets.Open} {
 		must(open())
 	}
 	admin := identity.Credential{AccessKeyID: adminKey, SecretAccessKey: adminSecret, ARN: l.Plan.IAM("user/admin")}
 	l.server = httptest.NewTLSServer(endpoint.New(endpoint.Options{
-		Plan: l.Plan, Fleet: l.Fleet, Catalog: images, Inventory: inventory, Store: parameters, Groups: l.Groups, Stacks: stacks, IAM: l.iam, Recorded: kept,
+		Plan: l.Plan, Fleet: l.Fleet, Catalog: images, Inventory: inventory, Store: parameters, Groups: l.Groups, Stacks: stacks, IAM: l.iam, Recorded: kept, Buckets: buckets,
 		Keys: identity.Keys{Lasting: []identity.Credential{admin}, Roles: l.roles, Sessions: l.Fleet.Sessions}, Now: time.Now, Logger: logger,
 	}))
 	// The agents have connections of their own, each for one call, as in the daemon.
