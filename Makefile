@@ -30,7 +30,7 @@ down: ## Stop and remove the instances, the clusters and the lab
 	@scripts/down
 
 .PHONY: build
-build: initrd ## Compile Ovenbird's own programs into bin/
+build: initrd evaluator ## Compile Ovenbird's own programs into bin/
 	@$(GOBUILD) -o bin/ovenbird ./control-plane
 	@$(GOBUILD) -o bin/ovenbird-agent ./agent
 	@$(GOBUILD) -o bin/ovenbird-lab ./lab
@@ -41,6 +41,13 @@ build: initrd ## Compile Ovenbird's own programs into bin/
 .PHONY: initrd
 initrd:
 	@go build -ldflags '-s -w' -o packer/initrd/program/init ./packer/initrd/init
+
+# The program that the agent evaluates expressions with, and carries. It is compressed since
+# few nodes need it.
+.PHONY: evaluator
+evaluator:
+	@go build -ldflags '-s -w' -o dist/evaluator ./agent/kubelet/maxpods/evaluator
+	@gzip -9 -n <dist/evaluator >agent/kubelet/maxpods/program/evaluator.gz
 
 .PHONY: setup
 setup: ## Install the Debian packages that are missing
@@ -68,7 +75,7 @@ prepare: setup components
 test: prepare unit e2e ## Run every test: unit, integration and end-to-end
 
 .PHONY: unit
-unit: setup components initrd ## Run the unit and integration tests
+unit: setup components initrd evaluator ## Run the unit and integration tests
 	go test -p 2 -timeout 30m $(UNIT_PACKAGES)
 	@$(MAKE) --no-print-directory fuzz
 

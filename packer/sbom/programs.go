@@ -1,6 +1,8 @@
 package sbom
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/hex"
@@ -11,6 +13,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+)
+
+const (
+	elf        = "\x7fELF" // what a program begins with
+	maxCarried = 256 << 20 // of a program in a program, in bytes
 )
 
 // program is a Go program of the image.
@@ -72,22 +79,66 @@ func readProgram(name string) (*program, error) {
 		return nil, err
 	}
 	defer f.Close()
-	var magic [4]byte
-	if _, err := io.ReadFull(f, magic[:]); err != nil || string(magic[:]) != "\x7fELF" {
+	var magic [len(elf)]byte
+	if _, err := io.ReadFull(f, magic[:]); err != nil || string(magic[:]) != elf {
 		return nil, nil //nolint:nilerr,nilnil // too short for a program
 	}
 	info, err := buildinfo.Read(f)
 	if err != nil {
 		return nil, nil //nolint:nilerr,nilnil // a program, but not Go's
 	}
-	hash := sha256.New()
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
+	content, err := os.ReadFile(name)
+	if err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(hash, f); err != nil {
-		return nil, err
+	hash := sha256.Sum256(content)
+	p := &program{sha256: hex.EncodeToString(hash[:]), main: info.Path, goVersion: info.GoVersion, modules: modules(info)}
+	for _, m := range carried(content) {
+		if !slices.Contains(p.modules, m) {
+			p.modules = append(p.modules, m)
+		}
 	}
-	return &program{sha256: hex.EncodeToString(hash.Sum(nil)), main: info.Path, goVersion: info.GoVersion, modules: modules(info)}, nil
+	return p, nil
+}
+
+// carried are the modules of Go programs that lie in a program, compressed by gzip, as those are
+// that ovenbird-agent runs. The linker records what the outer program is linked from only.
+func carried(content []byte) []module {
+	const head = "\x1f\x8b\x08\x00" // deflated, with no name
+	var list []module
+	for {
+		at := bytes.Index(content, []byte(head))
+		if at < 0 {
+			return list
+		}
+		content = content[at:]
+		if info := compressedProgram(content); info != nil {
+			list = append(list, modules(info)...)
+		}
+		content = content[len(head):]
+	}
+}
+
+// compressedProgram returns nil unless content begins with a Go program that is compressed.
+func compressedProgram(content []byte) *buildinfo.BuildInfo {
+	r, err := gzip.NewReader(bytes.NewReader(content))
+	if err != nil {
+		return nil
+	}
+	r.Multistream(false)
+	var magic [len(elf)]byte
+	if _, err := io.ReadFull(r, magic[:]); err != nil || string(magic[:]) != elf {
+		return nil
+	}
+	rest, err := io.ReadAll(io.LimitReader(r, maxCarried))
+	if err != nil {
+		return nil
+	}
+	info, err := buildinfo.Read(bytes.NewReader(append(magic[:], rest...)))
+	if err != nil {
+		return nil
+	}
+	return info
 }
 
 // modules are what a program is built from.

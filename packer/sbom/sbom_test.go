@@ -2,7 +2,10 @@ package sbom
 
 import (
 	"bytes"
+	"compress/gzip"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -167,6 +170,61 @@ func TestGoProgramsAreListedWithTheirModules(t *testing.T) {
 		}
 		if slices.ContainsFunc(urls, func(url string) bool { return strings.Contains(url, "devel") }) {
 			t.Errorf("%s has a module of no version: %v", name, urls)
+		}
+	}
+}
+
+func TestAProgramHasTheModulesOfThoseThatItCarries(t *testing.T) {
+	root := t.TempDir()
+	var outer, inner bytes.Buffer
+	for out, main := range map[*bytes.Buffer]string{&outer: "package main; func main() {}", &inner: "package main; import _ \"golang.org/x/mod/semver\"; func main() {}"} {
+		write(t, root, "main.go", []byte(main))
+		binary := filepath.Join(root, "built")
+		if said, err := exec.Command("go", "build", "-o", binary, filepath.Join(root, "main.go")).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, said)
+		}
+		content, err := os.ReadFile(binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(content)
+	}
+	compress := func(content []byte) []byte {
+		var out bytes.Buffer
+		w := gzip.NewWriter(&out)
+		_, err := w.Write(content)
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	text, program := compress([]byte("no program")), compress(inner.Bytes())
+	for name, test := range map[string]struct {
+		content []byte
+		want    bool
+	}{
+		"nothing":          {outer.Bytes(), false},
+		"something else":   {slices.Concat(outer.Bytes(), text), false},
+		"a torn program":   {slices.Concat(outer.Bytes(), program[:len(program)/2]), false},
+		"a program":        {slices.Concat(outer.Bytes(), program, []byte("more")), true},
+		"one among others": {slices.Concat(outer.Bytes(), text, program[:100], program), true},
+	} {
+		write(t, root, "usr/bin/agent", test.content)
+		got, err := readProgram(filepath.Join(root, "usr/bin/agent"))
+		if err != nil || got == nil {
+			t.Fatalf("%s: got %v, %v", name, got, err)
+		}
+		if has := slices.ContainsFunc(got.modules, func(m module) bool { return m.path == "golang.org/x/mod" && m.version != "" }); has != test.want {
+			t.Errorf("with %s it has %v", name, got.modules)
+		}
+		standard := 0
+		for _, m := range got.modules {
+			if m.path == "stdlib" {
+				standard++
+			}
+		}
+		if standard != 1 {
+			t.Errorf("with %s it has the standard library %d times", name, standard)
 		}
 	}
 }
