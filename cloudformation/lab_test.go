@@ -35,6 +35,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/iam"
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
 	"github.com/ovenbird-dev/ovenbird/lab/imds"
+	"github.com/ovenbird-dev/ovenbird/lab/logs"
 	"github.com/ovenbird-dev/ovenbird/lab/network"
 	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
@@ -101,13 +102,14 @@ func newWorld(t *testing.T) *world {
 	groups := &autoscaling.Groups{Path: w.dir.Scaling(), Fleet: w.fleet, Subnet: w.plan.Subnet, Now: time.Now, Logger: logger}
 	stacks := &cloudformation.Stacks{Path: w.dir.Stacks(), Plan: w.plan, Now: time.Now, Logger: logger}
 	kept := &recorded.Store{Path: w.dir.Recorded(), Plan: w.plan}
+	shipped := &logs.Store{Dir: w.dir.Logs(), Now: time.Now}
 	inventory := &labec2.Inventory{Path: w.dir.Inventory()}
-	for _, open := range []func() error{parameters.Open, groups.Open, stacks.Open, kept.Open, inventory.Open} {
+	for _, open := range []func() error{parameters.Open, groups.Open, stacks.Open, kept.Open, shipped.Open, inventory.Open} {
 		must(t, open())
 	}
 	admin := identity.Credential{AccessKeyID: "AKIATEST", SecretAccessKey: "secret", ARN: w.plan.IAM("user/admin")}
 	w.server = httptest.NewTLSServer(endpoint.New(endpoint.Options{
-		Plan: w.plan, Fleet: w.fleet, Catalog: images, Inventory: inventory, Store: parameters, Groups: groups, Stacks: stacks, IAM: w.iam, Recorded: kept,
+		Plan: w.plan, Fleet: w.fleet, Catalog: images, Inventory: inventory, Store: parameters, Groups: groups, Stacks: stacks, IAM: w.iam, Logs: shipped, Recorded: kept,
 		Keys: identity.Keys{Lasting: []identity.Credential{admin}, Roles: w.roles, Sessions: w.fleet.Sessions}, Now: time.Now, Logger: logger,
 	}))
 	agents := w.server.Client().Transport.(*http.Transport).Clone()

@@ -1,6 +1,6 @@
 // Package recorded has resource types that the lab keeps a record of and does nothing with:
-// load balancers that balance nothing, buckets, keys and log groups that no service answers
-// for, builds and schedules that never begin. They are here so that a whole template can be
+// load balancers that balance nothing, buckets and keys that no service answers for, builds
+// and schedules that never begin. They are here so that a whole template can be
 // made, changed and deleted, with properties held to what the types take and references that
 // resolve. What a resource does is not played.
 package recorded
