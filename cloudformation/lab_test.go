@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	cloudformationsdk "github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -182,8 +183,13 @@ func (w *world) left(outputs map[string]string) {
 	var kept map[string]any
 	must(t, json.Unmarshal(data, &kept))
 	bucket, key := outputs["BackupBucketName"], outputs["KeyArn"][strings.LastIndex(outputs["KeyArn"], "/")+1:]
-	want := []string{"AWS::KMS::Key " + key, "AWS::Logs::LogGroup " + outputs["LogGroupName"], "AWS::S3::Bucket " + bucket, "AWS::S3::BucketPolicy " + bucket}
+	want := []string{"AWS::KMS::Key " + key, "AWS::S3::Bucket " + bucket, "AWS::S3::BucketPolicy " + bucket}
 	if got := slices.Sorted(maps.Keys(kept)); !slices.Equal(got, want) {
 		t.Errorf("on record are %q, want %q", got, want)
+	}
+	logs, err := cloudwatchlogs.NewFromConfig(w.Config()).DescribeLogGroups(ctx, &cloudwatchlogs.DescribeLogGroupsInput{})
+	must(t, err)
+	if len(logs.LogGroups) != 1 || *logs.LogGroups[0].LogGroupName != outputs["LogGroupName"] {
+		t.Errorf("log groups: %+v", logs.LogGroups)
 	}
 }

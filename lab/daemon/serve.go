@@ -29,6 +29,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/iam"
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
 	"github.com/ovenbird-dev/ovenbird/lab/imds"
+	"github.com/ovenbird-dev/ovenbird/lab/logs"
 	"github.com/ovenbird-dev/ovenbird/lab/proxy"
 	"github.com/ovenbird-dev/ovenbird/lab/registry"
 	"github.com/ovenbird-dev/ovenbird/lab/s3"
@@ -55,8 +56,12 @@ func (o Options) serve(ctx context.Context, group *errgroup.Group, instances *fl
 	if err := kept.Open(); err != nil {
 		return err
 	}
+	shipped := &logs.Store{Dir: o.Dir.Logs(), Now: time.Now}
+	if err := shipped.Open(); err != nil {
+		return err
+	}
 	services, err := o.services(instances, images, roles, endpoint.Options{
-		Groups: groups, Stacks: stacks, Signals: signals, IAM: principals, Recorded: kept, Faults: faults,
+		Groups: groups, Stacks: stacks, Signals: signals, IAM: principals, Logs: shipped, Recorded: kept, Faults: faults,
 	})
 	if err != nil {
 		return err

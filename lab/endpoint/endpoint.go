@@ -19,6 +19,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/ec2"
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
 	"github.com/ovenbird-dev/ovenbird/lab/iam"
+	"github.com/ovenbird-dev/ovenbird/lab/logs"
 	"github.com/ovenbird-dev/ovenbird/lab/s3"
 	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/sts"
@@ -37,6 +38,7 @@ type Options struct {
 	Stacks    *cloudformation.Stacks  // nil: no CloudFormation; New tells them of the services that they have
 	Signals   *cloudformation.Signals // of no stack; nil: none
 	IAM       *iam.Store              // nil: no IAM, and no instance profiles
+	Logs      *logs.Store             // nil: no CloudWatch Logs
 	Recorded  *recorded.Store         // nil: stacks have no resources that are only recorded
 	Buckets   *s3.Store               // nil: no S3, and buckets of stacks are only recorded
 	Keys      sigv4.Keys
@@ -95,6 +97,9 @@ func New(o Options) wire.Endpoint {
 			o.Recorded.Buckets = o.Buckets
 		}
 	}
+	if o.Logs != nil {
+		e.Services = append(e.Services, logs.Service{Plan: o.Plan, Store: o.Logs, Allowed: o.allowed()})
+	}
 	if o.Stacks != nil {
 		o.Stacks.Types = append(o.Stacks.Types, o.resourceTypes(machines)...)
 		o.Stacks.Exists = machines.Exists
@@ -113,6 +118,9 @@ func (o Options) resourceTypes(machines ec2.Service) []resource.Type {
 	types = append(types, ssm.Service{Plan: o.Plan, Parameters: o.Store}.ResourceTypes()...)
 	if o.IAM != nil {
 		types = append(types, o.IAM.ResourceTypes()...)
+	}
+	if o.Logs != nil {
+		types = append(types, logs.Service{Plan: o.Plan, Store: o.Logs}.ResourceTypes()...)
 	}
 	if o.Recorded != nil {
 		types = append(types, o.Recorded.ResourceTypes()...)

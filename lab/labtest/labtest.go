@@ -30,6 +30,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/iam"
 	"github.com/ovenbird-dev/ovenbird/lab/identity"
 	"github.com/ovenbird-dev/ovenbird/lab/imds"
+	"github.com/ovenbird-dev/ovenbird/lab/logs"
 	"github.com/ovenbird-dev/ovenbird/lab/network"
 	"github.com/ovenbird-dev/ovenbird/lab/s3"
 	"github.com/ovenbird-dev/ovenbird/lab/ssm"
@@ -114,12 +115,13 @@ func Start(t testing.TB, o Options) *Lab {
 	kept := &recorded.Store{Path: o.Dir.Recorded(), Plan: l.Plan}
 	inventory := &ec2.Inventory{Path: o.Dir.Inventory()}
 	buckets := &s3.Store{Dir: o.Dir.Buckets(), Region: l.Plan.Region, Now: time.Now}
-	for _, open := range []func() error{parameters.Open, l.Groups.Open, stacks.Open, kept.Open, inventory.Open, buckets.Open} {
+	shipped := &logs.Store{Dir: o.Dir.Logs(), Now: time.Now}
+	for _, open := range []func() error{parameters.Open, l.Groups.Open, stacks.Open, kept.Open, inventory.Open, buckets.Open, shipped.Open} {
 		must(open())
 	}
 	admin := identity.Credential{AccessKeyID: adminKey, SecretAccessKey: adminSecret, ARN: l.Plan.IAM("user/admin")}
 	l.server = httptest.NewTLSServer(endpoint.New(endpoint.Options{
-		Plan: l.Plan, Fleet: l.Fleet, Catalog: images, Inventory: inventory, Store: parameters, Groups: l.Groups, Stacks: stacks, IAM: l.iam, Recorded: kept, Buckets: buckets,
+		Plan: l.Plan, Fleet: l.Fleet, Catalog: images, Inventory: inventory, Store: parameters, Groups: l.Groups, Stacks: stacks, IAM: l.iam, Recorded: kept, Buckets: buckets, Logs: shipped,
 		Keys: identity.Keys{Lasting: []identity.Credential{admin}, Roles: l.roles, Sessions: l.Fleet.Sessions}, Now: time.Now, Logger: logger,
 	}))
 	// The agents have connections of their own, each for one call, as in the daemon.

@@ -6,11 +6,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
 
-	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
@@ -34,11 +32,10 @@ func (Service) Knows(string) bool { return false }
 
 // Action implements wire.Protocol.
 func (Service) Action(r *http.Request) string {
-	action, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), target)
-	if !ok || r.Method != http.MethodPost || r.URL.Path != "/" || findAction(action) == nil {
-		return ""
+	if action := wire.Target(r, target); findAction(action) != nil {
+		return action
 	}
-	return action
+	return ""
 }
 
 // UnsignedBody implements wire.Protocol.
@@ -94,42 +91,8 @@ func (s Service) Do(_ context.Context, call wire.Call) (any, error) {
 
 // Write implements wire.Service.
 func (Service) Write(w http.ResponseWriter, _ *http.Request, _ string, value any, err error) {
-	status := http.StatusOK
-	if err != nil {
-		code, message := explain(err)
-		status = http.StatusBadRequest
-		if code == internal {
-			status = http.StatusInternalServerError
-		}
-		value = map[string]string{"__type": code, "message": message}
-	}
-	body, err := json.Marshal(value)
-	if err != nil {
-		http.Error(w, "cannot encode the answer", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
-}
-
-const internal = "InternalServerError"
-
-// explain turns an error into what SSM would send.
-func explain(err error) (code, message string) {
-	var refused *sigv4.Error
-	var told *wire.Error
-	switch {
-	case errors.As(err, &told):
-		return told.Code, told.Message
-	case errors.Is(err, wire.ErrThrottled):
-		return "ThrottlingException", "Rate exceeded"
-	case errors.Is(err, wire.ErrExhausted):
-		return "ParameterLimitExceeded", "The number of parameters has reached its limit."
-	case errors.Is(err, wire.ErrDenied):
-		return "AccessDeniedException", "Access denied"
-	case errors.As(err, &refused):
-		return wire.JSONCode(refused), refused.Message
-	}
-	return internal, "An error occurred on the server side."
+	wire.JSON{
+		Exhausted: wire.Error{Code: "ParameterLimitExceeded", Message: "The number of parameters has reached its limit."},
+		Internal:  "InternalServerError",
+	}.Write(w, value, err)
 }

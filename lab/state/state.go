@@ -105,6 +105,9 @@ func (d Dir) Control() string { return d.join("control.sock") }
 // Parameters is the record of SSM's parameters.
 func (d Dir) Parameters() string { return d.join("parameters.json") }
 
+// Logs is the directory of CloudWatch's log groups.
+func (d Dir) Logs() string { return d.join("logs") }
+
 // Registry is the directory of the container registry.
 func (d Dir) Registry() string { return d.join("registry") }
 

@@ -85,13 +85,6 @@ type key struct {
 
 type alias struct{ AliasName, TargetKeyId string } //nolint:revive // CloudFormation's spelling
 
-type logGroup struct {
-	LogGroupName, KmsKeyId, LogGroupClass string //nolint:revive // CloudFormation's spelling
-	RetentionInDays                       int
-	DeletionProtectionEnabled             bool
-	Tags                                  []pair
-}
-
 type project struct {
 	Name, Description, ServiceRole, SourceVersion, EncryptionKey, Visibility string
 	BadgeEnabled                                                             bool

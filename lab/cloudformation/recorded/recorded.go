@@ -1,7 +1,7 @@
 // Package recorded has resource types that the lab keeps a record of and does nothing with:
-// load balancers that balance nothing, keys and log groups that no service answers for, builds
-// and schedules that never begin. Buckets are S3's where there is one, and what a template
-// says of them is on record only. They are here so that a whole template can be
+// load balancers that balance nothing, keys that nothing is encrypted with, builds and schedules
+// that never begin. Buckets are S3's where there is one, and what a template says of them is on
+// record only. They are here so that a whole template can be
 // made, changed and deleted, with properties held to what the types take and references that
 // resolve. What a resource does is not played.
 package recorded

@@ -58,7 +58,6 @@ func TestResourcesThatMakeNoSenseAreRefused(t *testing.T) {
 		"AWS::S3::BucketPolicy":                     {{"Bucket": "none", "PolicyDocument": map[string]any{"Statement": []any{}}}},
 		"AWS::KMS::Alias":                           {{"AliasName": "name", "TargetKeyId": "k"}, {"AliasName": "alias/a", "TargetKeyId": "none"}},
 		"AWS::KMS::Key":                             {{"KeyPolicy": map[string]any{"Statement": "x"}}},
-		"AWS::Logs::LogGroup":                       {{"RetentionInDays": "31"}},
 		"AWS::Scheduler::Schedule":                  {{"ScheduleExpression": "daily"}},
 		"AWS::ElasticLoadBalancingV2::LoadBalancer": {{}, {"Subnets": []any{"a"}}, {"Type": "gateway", "Subnets": []any{"a"}}},
 		"AWS::ElasticLoadBalancingV2::Listener":     {{"LoadBalancerArn": "none"}},

@@ -115,8 +115,7 @@ func checkListener(s *Store, properties map[string]any) error {
 	return nil
 }
 
-// keeping are buckets, keys and log groups. No service answers for the latter two: nothing can be
-// put into a log group, or encrypted with a key.
+// keeping are buckets and keys. No service answers for keys: nothing can be encrypted with one.
 func (s *Store) keeping() []resource.Type {
 	return []resource.Type{
 		{
@@ -161,11 +160,6 @@ func (s *Store) keeping() []resource.Type {
 			Name: "AWS::KMS::Alias", Properties: &alias{}, Required: []string{"AliasName", "TargetKeyId"}, CreateOnly: []string{"AliasName"},
 			Handler: s.handle(form{kind: "AWS::KMS::Alias", check: checkAlias, id: named("AliasName", 256)}),
 		},
-		{
-			Name: "AWS::Logs::LogGroup", Properties: &logGroup{}, CreateOnly: []string{"LogGroupName"}, Attributes: []string{"Arn"},
-			Handler: s.handle(form{kind: "AWS::Logs::LogGroup", check: checkLogGroup, id: named("LogGroupName", 512),
-				attribute: func(s *Store, id, _ string) string { return s.regional("logs", "log-group:"+id+":*") }}),
-		},
 	}
 }
 
@@ -209,18 +203,6 @@ func checkAlias(s *Store, properties map[string]any) error {
 		return query.Invalid("Alias must start with the prefix \"alias/\", and not \"alias/aws/\": %s", name)
 	case !s.has("AWS::KMS::Key", strings.TrimPrefix(target, s.regional("kms", "key/"))):
 		return query.Refuse("NotFoundException", "Key '%s' does not exist", target)
-	}
-	return nil
-}
-
-// retentions are the days that a log group may keep its events.
-var retentions = []string{
-	"1", "3", "5", "7", "14", "30", "60", "90", "120", "150", "180", "365", "400", "545", "731", "1096", "1827", "2192", "2557", "2922", "3288", "3653",
-}
-
-func checkLogGroup(_ *Store, properties map[string]any) error {
-	if days, ok := properties["RetentionInDays"]; ok && !slices.Contains(retentions, fmt.Sprint(days)) {
-		return query.Refuse("InvalidParameterException", "RetentionInDays is not one of the supported values: %v", days)
 	}
 	return nil
 }

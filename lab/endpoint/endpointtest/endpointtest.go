@@ -34,6 +34,7 @@ import (
 	"github.com/ovenbird-dev/ovenbird/lab/fault"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/iam"
+	"github.com/ovenbird-dev/ovenbird/lab/logs"
 	"github.com/ovenbird-dev/ovenbird/lab/s3"
 	"github.com/ovenbird-dev/ovenbird/lab/ssm"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
@@ -141,15 +142,16 @@ func Start(t testing.TB, options ...Option) *Endpoint {
 	principals := &iam.Store{Path: filepath.Join(s.dir, "iam.json"), Plan: plan, Profile: "node", Now: s.now}
 	kept := &recorded.Store{Path: filepath.Join(s.dir, "recorded.json"), Plan: plan}
 	buckets := &s3.Store{Dir: filepath.Join(s.dir, "buckets"), Region: plan.Region, Now: s.now}
+	shipped := &logs.Store{Dir: filepath.Join(s.dir, "logs"), Now: s.now}
 	stacks := &cloudformation.Stacks{Path: filepath.Join(s.dir, "cloudformation.json"), Plan: plan, Now: s.now, Logger: s.logger}
-	for _, open := range []func() error{principals.Open, kept.Open, buckets.Open, stacks.Open} {
+	for _, open := range []func() error{principals.Open, kept.Open, buckets.Open, shipped.Open, stacks.Open} {
 		if err := open(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	e := &Endpoint{Stacks: stacks, Account: plan.Account, Regions: plan.Regions(), Catalog: c, Faults: &fault.Set{}, puts: map[string]map[int]int{}}
 	server := httptest.NewTLSServer(endpoint.New(endpoint.Options{
-		Plan: plan, Fleet: noFleet{}, Catalog: c, Store: store, IAM: principals, Recorded: kept, Buckets: buckets, Stacks: stacks, Now: s.now, Logger: s.logger, Faults: e.Faults, Seen: e.see,
+		Plan: plan, Fleet: noFleet{}, Catalog: c, Store: store, IAM: principals, Recorded: kept, Buckets: buckets, Logs: shipped, Stacks: stacks, Now: s.now, Logger: s.logger, Faults: e.Faults, Seen: e.see,
 		Keys: keys{
 			adminKey: {AccessKeyID: adminKey, SecretAccessKey: adminSecret, ARN: plan.IAM("user/admin")},
 			roleKey:  {AccessKeyID: roleKey, SecretAccessKey: roleSecret, SessionToken: roleToken, ARN: plan.AssumedRole("node", "i-0123456789abcdef0")},
