@@ -47,8 +47,9 @@ func (f *backupFlags) addKeep(flags *pflag.FlagSet) {
 	flags.IntVar(&f.keep, "backup-keep", defaultKeep, "how many backups of a cluster stay; 0: all of them")
 }
 
-// open returns the place and the key, nil for none.
-func (f *backupFlags) open() (place backup.Place, key *backup.Key, err error) {
+// open returns the place and the key, nil for none. The bucket is in region if the AWS configuration
+// names none.
+func (f *backupFlags) open(region string) (place backup.Place, key *backup.Key, err error) {
 	if f.keyFile != "" {
 		if key, err = backup.ReadKey(f.keyFile); err != nil {
 			return nil, nil, fmt.Errorf("--backup-key-file: %w", err)
@@ -57,7 +58,7 @@ func (f *backupFlags) open() (place backup.Place, key *backup.Key, err error) {
 	place, err = backup.OpenPlace(f.where, key, func() (aws.Config, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), awsTimeout)
 		defer cancel()
-		return config.LoadDefaultConfig(ctx)
+		return config.LoadDefaultConfig(ctx, config.WithDefaultRegion(region))
 	})
 	return place, key, err
 }
@@ -99,7 +100,7 @@ that nobody else may enter. ` + "`ovenbird serve --backup-interval`" + ` takes b
 }
 
 func takeBackups(ctx context.Context, flags backupFlags, stateDir string, names []string) ([]backup.Taken, error) {
-	place, key, err := flags.open()
+	place, key, err := flags.open("")
 	if err != nil {
 		return nil, err
 	}

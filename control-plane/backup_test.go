@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -199,4 +202,34 @@ func (r *rig) corrupt(name string) {
 		answer, err := r.EKS.DescribeCluster(r.ctx, &eks.DescribeClusterInput{Name: aws.String(name)})
 		return err == nil && len(answer.Cluster.Health.Issues) > 0, err
 	}))
+}
+
+// An instance has a region by its metadata alone, which the SDK does not ask.
+func TestABucketIsInTheRegionOfTheClustersIfNobodySaysOtherwise(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "backup.key")
+	if _, err := backup.MakeKey(key); err != nil {
+		t.Fatal(err)
+	}
+	var signed string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		signed = r.Header.Get("Authorization")
+		_, _ = io.WriteString(w, "<ListBucketResult/>")
+	}))
+	defer server.Close()
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": server.URL, "AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_CONFIG_FILE": os.DevNull,
+		"AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "AWS_REGION": "", "AWS_DEFAULT_REGION": "",
+	} {
+		t.Setenv(name, value)
+	}
+	for said, want := range map[string]string{"": "eu-central-1", "eu-west-1": "eu-west-1"} {
+		t.Setenv("AWS_REGION", said)
+		place, _, err := (&backupFlags{where: "s3://archives/clusters", keyFile: key}).open("eu-central-1")
+		if err == nil {
+			_, err = place.List(t.Context())
+		}
+		if err != nil || !strings.Contains(signed, "/"+want+"/s3/") {
+			t.Errorf("AWS_REGION %q: signed as %q, %v", said, signed, err)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -80,6 +81,15 @@ func (f *front) authorityFile() string {
 		return ""
 	}
 	return filepath.Join(f.keyDir, frontAuthority+".crt")
+}
+
+// authority is what clients have to trust, for the log: who cannot enter the machine finds it there.
+func (f *front) authority() zap.Field {
+	data, err := os.ReadFile(f.authorityFile())
+	if err != nil {
+		return zap.Skip() // it is nobody's own
+	}
+	return zap.ByteString("ca", data)
 }
 
 func (f *front) renewKeys(now time.Time) error {

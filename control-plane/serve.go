@@ -198,7 +198,7 @@ func (f *serveFlags) checkBackups() (*backups, error) {
 	if f.backupInterval < shortestInterval {
 		return nil, cli.Usage(fmt.Errorf("--backup-interval %s: want at least %s", f.backupInterval, shortestInterval))
 	}
-	place, key, err := f.backup.open()
+	place, key, err := f.backup.open(f.region)
 	if err != nil {
 		return nil, err
 	}

@@ -181,7 +181,7 @@ func (o *service) run(ctx context.Context) error {
 	if o.logs.group != "" {
 		group.Go(func() error { o.shipLogs(ctx, clusters); return nil })
 	}
-	o.log.Info("ready", zap.String("eks_api", o.front.url()), zap.String("ca_file", o.front.authorityFile()), zap.Strings("kubernetes", o.versions), zap.String("state", o.stateDir))
+	o.log.Info("ready", zap.String("eks_api", o.front.url()), zap.String("ca_file", o.front.authorityFile()), o.front.authority(), zap.Strings("kubernetes", o.versions), zap.String("state", o.stateDir))
 	// Without systemd these do nothing.
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 	<-ctx.Done()
