@@ -76,8 +76,7 @@ type Options struct {
 type Shipper struct {
 	Options
 	positions map[string]Position // by the log's name
-	failing   string              // what was told last
-	told      time.Time
+	told      time.Time           // when a failure that goes on was told last; zero: none does
 }
 
 // Run sends logs until ctx ends. Nothing that fails ends it.
@@ -107,12 +106,12 @@ func Run(ctx context.Context, o Options) {
 
 // tell logs a failure, and again from time to time while it goes on.
 func (s *Shipper) tell(err error) {
-	switch now := time.Now(); {
-	case err == nil && s.failing != "":
-		s.failing = ""
+	switch {
+	case err == nil && !s.told.IsZero():
+		s.told = time.Time{}
 		s.Log.Info("logs reach CloudWatch again")
-	case err != nil && (s.failing != err.Error() || now.Sub(s.told) > sayAgain):
-		s.failing, s.told = err.Error(), now
+	case err != nil && time.Since(s.told) > sayAgain:
+		s.told = time.Now()
 		s.Log.Warn("logs do not reach CloudWatch, and follow later", zap.Error(err))
 	}
 }

@@ -228,24 +228,26 @@ func TestAFailureHoldsLinesBackAndNoOtherLogUp(t *testing.T) {
 		t.Errorf("the other log has %q", got)
 	}
 	s.Logs = one
+	s.tell(s.round(t.Context()))
 	s.sent.fail = errors.New("CloudWatch is away")
 	s.write("two\n")
 	for range 2 {
 		s.tell(s.round(t.Context()))
 	}
+	s.told = s.told.Add(-2 * sayAgain)
+	s.tell(s.round(t.Context()))
 	s.sent.fail = nil
 	s.again()
 	s.want("one", "two")
-	s.failing = "before"
-	s.tell(nil)
 	var said []string
 	for _, entry := range s.said.All() {
-		said = append(said, fmt.Sprint(entry.Message, entry.ContextMap()["error"]))
+		said = append(said, fmt.Sprintf("%s: %v", entry.Message, entry.ContextMap()["error"]))
 	}
 	if want := []string{
-		"logs do not reach CloudWatch, and follow laterthe registry is away",
-		"logs do not reach CloudWatch, and follow laterstream s of log group g: CloudWatch is away",
-		"logs reach CloudWatch again<nil>",
+		"logs do not reach CloudWatch, and follow later: the registry is away",
+		"logs reach CloudWatch again: <nil>",
+		"logs do not reach CloudWatch, and follow later: stream s of log group g: CloudWatch is away",
+		"logs do not reach CloudWatch, and follow later: stream s of log group g: CloudWatch is away",
 	}; !slices.Equal(said, want) {
 		t.Errorf("the log says %q", said)
 	}
