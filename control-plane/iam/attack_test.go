@@ -307,6 +307,13 @@ func TestANamePassesOnWithNothingOfItsFormerInstance(t *testing.T) {
 	}, meta.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	// The roster has seen it once it keeps the name for the instance, which still runs.
+	eventually(t, 30*time.Second, func(ctx context.Context) error {
+		if p.roster.Vacate(ctx, "kitchen", nodes.Instance{ID: "i-00000021", PrivateDNSName: firstNode}) == nil {
+			return errors.New("the roster does not know the Node")
+		}
+		return nil
+	})
 	ended := changed(1, func(i *types.Instance) {
 		i.State.Name, i.PrivateDnsName = types.InstanceStateNameTerminated, aws.String("")
 	})
