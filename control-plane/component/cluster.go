@@ -100,9 +100,10 @@ func (c Cluster) probe(address, ready, live string) Probe {
 	}
 }
 
-// startTimeout is how long a component may take to become ready before it is started
-// again. kube-apiserver gives its own storage a minute.
-const startTimeout = 2 * time.Minute
+// startTimeout is how long a component may take to become ready before it is started again. On
+// a host that has just taken over all clusters start at once: ended for being slow, each would only
+// begin anew, and none be ready ever. What cannot start mostly ends by itself.
+const startTimeout = 10 * time.Minute
 
 func loopback(port uint16) string {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String()
