@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -23,7 +24,7 @@ type logFlags struct{ group, source string }
 
 func (f *logFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.group, "log-group", "", "CloudWatch log group for the service's own journal and audit record; with it, logs that clusters enable go to /aws/eks/NAME/cluster (default: nothing goes to CloudWatch)")
-	flags.StringVar(&f.source, "log-source", "", "how streams of the service's own logs begin (default: the host name)")
+	flags.StringVar(&f.source, "log-source", "", "how streams of this machine's journal begin (default: the host name)")
 }
 
 // Patterns of CloudWatch's (API reference), without what would be a separator here.
@@ -61,11 +62,12 @@ type logs struct{ group, source string }
 // units are those whose journal is the service's own.
 var units = []string{"ovenbird", "ovenbird-host", "ovenbird-agent"}
 
-// own are the logs of the service itself. Its journal is there only under systemd.
+// own are the logs of the service itself. The record of calls goes on wherever the state directory
+// goes; the journal is a machine's, and there only under systemd.
 func (l logs) own(stateDir string, underSystemd bool) []cloudwatch.Log {
 	var all []cloudwatch.Log
 	for _, name := range []string{auditFile, auditRefusedFile} {
-		stream := l.source + "/" + name[:len(name)-len(filepath.Ext(name))]
+		stream := strings.TrimSuffix(name, filepath.Ext(name))
 		all = append(all, cloudwatch.Log{Group: l.group, Stream: stream, Source: cloudwatch.File{Path: filepath.Join(stateDir, name)}})
 	}
 	if underSystemd {

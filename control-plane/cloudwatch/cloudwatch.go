@@ -53,12 +53,13 @@ type Line struct {
 	Text string
 }
 
-// Position is how far a source was read; the zero value is its beginning. A File uses the first
-// three fields and a Journal the last.
+// Position is how far a source was read; the zero value is its beginning. A Journal uses the last
+// field and a File the others.
 type Position struct {
 	Path   string `json:"path,omitempty"`
 	Inode  uint64 `json:"inode,omitempty"`
 	Offset int64  `json:"offset,omitempty"`
+	Seen   int64  `json:"seen,omitempty"` // when the file had last been written to, in nanoseconds since 1970
 	Cursor string `json:"cursor,omitempty"`
 }
 

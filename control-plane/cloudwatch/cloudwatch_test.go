@@ -97,6 +97,27 @@ func newStage(t *testing.T) *stage {
 	return s
 }
 
+// tick waits until what is written next has a later time.
+func (s *stage) tick() {
+	s.t.Helper()
+	var times [2]time.Time
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		for i := range times {
+			if err := os.WriteFile(filepath.Join(filepath.Dir(s.Path), "tick"), nil, 0o600); err != nil {
+				s.t.Fatal(err)
+			}
+			info, err := os.Stat(filepath.Join(filepath.Dir(s.Path), "tick"))
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			times[i] = info.ModTime()
+		}
+		if times[1].After(times[0]) {
+			return
+		}
+	}
+}
+
 // again is the shipper of a new process.
 func (s *stage) again() {
 	s.Shipper = &Shipper{Options: s.Options, positions: map[string]Position{}}
@@ -126,6 +147,7 @@ func (s *stage) rename(from, to string) {
 // copied rotates as who may not close the writer's file does.
 func (s *stage) copied(to string) {
 	s.t.Helper()
+	s.tick()
 	data, err := os.ReadFile(s.path)
 	if err == nil {
 		err = os.WriteFile(to, data, 0o600)
@@ -151,8 +173,9 @@ func (s *stage) want(lines ...string) {
 
 func TestAFileIsFollowedThroughRotationsAndRestarts(t *testing.T) {
 	for name, rotate := range map[string]func(s *stage){
-		"renamed":                func(s *stage) { s.rename(s.path, s.path+"-2026-11-27") },
-		"renamed and begun anew": func(s *stage) { s.rename(s.path, s.path+"-2026-11-27"); s.write("") },
+		"renamed":                func(s *stage) { s.rename(s.path, s.path+".1") },
+		"renamed by the time":    func(s *stage) { s.rename(s.path, strings.TrimSuffix(s.path, ".log")+"-2026-11-27T23-34-43.123.log") },
+		"renamed and begun anew": func(s *stage) { s.rename(s.path, s.path+".1"); s.write("") },
 		"copied and emptied":     func(s *stage) { s.copied(s.path + ".1") },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,6 +197,42 @@ func TestAFileIsFollowedThroughRotationsAndRestarts(t *testing.T) {
 	}
 }
 
+// CloudWatch may be away for longer than one file lasts.
+func TestAFileIsFollowedThroughManyRotations(t *testing.T) {
+	for name, rotate := range map[string]func(s *stage, to string){
+		"renamed": func(s *stage, to string) { s.rename(s.path, to) },
+		"copied":  (*stage).copied,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			// Logs that are called alike are others.
+			for _, other := range []string{"-audit.log", "-audit.log.1", ".log.new"} {
+				if err := os.WriteFile(strings.TrimSuffix(s.path, ".log")+other, []byte("another\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.write("sent\n")
+			s.want("sent")
+			for i := range 3 {
+				s.tick()
+				s.write(fmt.Sprintf("unsent %d\n", i))
+				for n := 2; n > 0; n-- {
+					if from := fmt.Sprintf("%s.%d", s.path, n); i >= n {
+						s.rename(from, fmt.Sprintf("%s.%d", s.path, n+1))
+					}
+				}
+				s.tick()
+				rotate(s, s.path+".1")
+			}
+			s.tick()
+			s.write("new\n")
+			s.want("sent", "unsent 0", "unsent 1", "unsent 2", "new")
+			s.again()
+			s.want("sent", "unsent 0", "unsent 1", "unsent 2", "new")
+		})
+	}
+}
+
 func TestWhatIsLostIsSaid(t *testing.T) {
 	for name, lose := range map[string]func(s *stage){
 		"renamed, and that removed": func(s *stage) {
@@ -184,7 +243,7 @@ func TestWhatIsLostIsSaid(t *testing.T) {
 			}
 		},
 		"emptied":      func(s *stage) { s.copied(s.path + ".away"); s.write("new\n") },
-		"copied twice": func(s *stage) { s.copied(s.path + ".1"); s.write("x\n"); s.copied(s.path + ".1"); s.write("new\n") },
+		"copied twice": func(s *stage) { s.copied(s.path + ".1"); s.write("ne"); s.copied(s.path + ".1"); s.write("w\n") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t)
@@ -192,7 +251,12 @@ func TestWhatIsLostIsSaid(t *testing.T) {
 			s.want("one, which is longer")
 			s.write("never sent\n")
 			lose(s)
-			s.want("one, which is longer", lost, "new")
+			if err := s.round(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.sent.streams[stream]; len(got) < 3 || got[1] != lost || strings.Join(got[2:], "") != "new" {
+				t.Errorf("the stream has %q", got)
+			}
 		})
 	}
 }

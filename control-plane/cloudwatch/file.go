@@ -2,6 +2,7 @@ package cloudwatch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -17,8 +21,8 @@ import (
 const chunk = largestEvent
 
 // File is a log in a file, a line an event. Its events have the time at which they were read. It may
-// be rotated in either way: renamed, and begun anew; or copied to a file with ".1" at the end of
-// its name, and emptied.
+// be rotated in either way: renamed, and begun anew; or copied and emptied. What was rotated away is
+// called as the log with a number at the end, or with a time before the extension.
 type File struct{ Path string }
 
 // Read implements Source. A line of more than a chunk comes in pieces.
@@ -31,38 +35,16 @@ func (f File) Read(_ context.Context, after Position) ([]Line, Position, error) 
 		return nil, after, err
 	}
 	defer file.Close()
-	begin := Position{Path: f.Path, Inode: now.Ino}
-	switch {
-	case after.Inode == 0: // never seen
+	begin := Position{Path: f.Path, Inode: now.Ino, Seen: now.Mtim.Nano()}
+	if after.Inode == 0 { // never seen
 		after = begin
-	case after.Inode != now.Ino:
-		return f.finish(f.renamed(after.Inode), after, begin)
-	case now.Size < after.Offset:
-		return f.finish(f.Path+".1", after, begin)
+	}
+	if after.Inode != now.Ino || now.Size < after.Offset {
+		return f.finish(after, begin)
 	}
 	lines, offset, err := read(file, after.Offset, false)
-	after.Offset = offset
-	return lines, after, err
-}
-
-// finish reads the rest of what was rotated away, and then goes on at the beginning of what is there
-// now. Of what is no longer there, a line says so.
-func (f File) finish(old string, after, begin Position) ([]Line, Position, error) {
-	file, was, err := open(old)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && was.Size < after.Offset {
-		if file != nil {
-			_ = file.Close()
-		}
-		return []Line{{time.Now(), lost}}, begin, nil
-	}
-	if err != nil {
-		return nil, after, err
-	}
-	defer file.Close()
-	lines, offset, err := read(file, after.Offset, true)
-	after.Offset = offset
-	if err == nil && offset == was.Size {
-		after = begin
+	if offset != after.Offset {
+		after.Offset, after.Seen = offset, now.Mtim.Nano()
 	}
 	return lines, after, err
 }
@@ -70,19 +52,81 @@ func (f File) finish(old string, after, begin Position) ([]Line, Position, error
 // lost stands for lines that could not be sent.
 const lost = "ovenbird: what followed here was rotated away before it could be sent"
 
-// renamed is where a file of the log's directory is now, "" if it is not there.
-func (f File) renamed(inode uint64) string {
-	entries, err := os.ReadDir(filepath.Dir(f.Path))
+// finish reads on in what was rotated away, one file after the other, and then goes on at the
+// beginning of what is there now. Of what is no longer there, a line says so.
+func (f File) finish(after, begin Position) ([]Line, Position, error) {
+	old, err := f.rotated(begin.Inode)
 	if err != nil {
-		return ""
+		return nil, after, err
 	}
+	// A copy of the log is another file. It is the first one since the log was seen.
+	next := slices.IndexFunc(old, func(r rotated) bool { return r.Mtim.Nano() > after.Seen })
+	at := slices.IndexFunc(old, func(r rotated) bool { return r.Ino == after.Inode })
+	if after.Inode == begin.Inode {
+		at = next
+	}
+	if at < 0 || old[at].Size < after.Offset {
+		return []Line{{time.Now(), lost}}, position(f.Path, old, next, begin), nil
+	}
+	file, is, err := open(old[at].path)
+	if err != nil {
+		return nil, after, err
+	}
+	defer file.Close()
+	if is.Ino != old[at].Ino {
+		return nil, after, errors.New("a log is being rotated just now")
+	}
+	lines, offset, err := read(file, after.Offset, true)
+	if err != nil {
+		return nil, after, err
+	}
+	if offset == is.Size {
+		return lines, position(f.Path, old, at+1, begin), nil
+	}
+	return lines, Position{Path: f.Path, Inode: is.Ino, Offset: offset, Seen: is.Mtim.Nano()}, nil
+}
+
+// position is the beginning of the file at an index, or of what is there now if none is.
+func position(path string, old []rotated, at int, begin Position) Position {
+	if at < 0 || at >= len(old) {
+		return begin
+	}
+	return Position{Path: path, Inode: old[at].Ino, Seen: old[at].Mtim.Nano()}
+}
+
+// rotated is a file that was the log, or is a copy of it.
+type rotated struct {
+	path string
+	*syscall.Stat_t
+}
+
+// rotated are the files that were rotated away, the oldest first.
+func (f File) rotated(current uint64) ([]rotated, error) {
+	dir, base := filepath.Split(f.Path)
+	ext := filepath.Ext(base)
+	name := regexp.MustCompile("^(" + regexp.QuoteMeta(base) + `\.[0-9]+|` + regexp.QuoteMeta(strings.TrimSuffix(base, ext)) + `-[0-9]{4}-[0-9]{2}-[0-9]{2}T.*` + regexp.QuoteMeta(ext) + ")$")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var old []rotated
 	for _, entry := range entries {
+		if !name.MatchString(entry.Name()) {
+			continue
+		}
 		info, err := entry.Info()
-		if err == nil && status(info).Ino == inode {
-			return filepath.Join(filepath.Dir(f.Path), entry.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if s := status(info); s.Ino != current {
+			old = append(old, rotated{filepath.Join(dir, entry.Name()), s})
 		}
 	}
-	return ""
+	slices.SortFunc(old, func(a, b rotated) int { return cmp.Compare(a.Mtim.Nano(), b.Mtim.Nano()) })
+	return old, nil
 }
 
 // read returns the lines of a file that begin at an offset, and where the next one begins. The last
