@@ -19,12 +19,12 @@ import (
 	"github.com/ovenbird-dev/ovenbird/internal/cli"
 )
 
-// logFlags say where logs go in CloudWatch.
-type logFlags struct{ group, source string }
+// logs are where they go in CloudWatch; without a group, nowhere.
+type logs struct{ group, source string }
 
-func (f *logFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.group, "log-group", "", "CloudWatch log group for the service's own journal and audit record; with it, logs that clusters enable go to /aws/eks/NAME/cluster (default: nothing goes to CloudWatch)")
-	flags.StringVar(&f.source, "log-source", "", "how streams of this machine's journal begin (default: the host name)")
+func (l *logs) add(flags *pflag.FlagSet) {
+	flags.StringVar(&l.group, "log-group", "", "CloudWatch log group for the service's own journal and audit record; with it, logs that clusters enable go to /aws/eks/NAME/cluster (default: nothing goes to CloudWatch)")
+	flags.StringVar(&l.source, "log-source", "", "how streams of this machine's journal begin (default: the host name)")
 }
 
 // Patterns of CloudWatch's (API reference), without what would be a separator here.
@@ -33,8 +33,8 @@ var (
 	logSourcePattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,200}$`)
 )
 
-func (f *logFlags) check() (logs, error) {
-	l := logs{group: f.group, source: f.source}
+// checked returns l with its defaults, if nothing is wrong with it.
+func (l logs) checked() (logs, error) {
 	if l.group == "" {
 		if l.source != "" {
 			return logs{}, cli.Usage(fmt.Errorf("--log-source is for --log-group: give that too"))
@@ -55,9 +55,6 @@ func (f *logFlags) check() (logs, error) {
 	}
 	return l, nil
 }
-
-// logs are where they go in CloudWatch; without a group, nowhere.
-type logs struct{ group, source string }
 
 // units are those whose journal is the service's own.
 var units = []string{"ovenbird", "ovenbird-host", "ovenbird-agent"}
@@ -85,7 +82,8 @@ func clusterLogs(stateDir string, clusters []registry.Cluster) []cloudwatch.Log 
 	for _, c := range clusters {
 		sum := sha256.Sum256([]byte(c.ARN + c.CreatedAt.UTC().Format(time.RFC3339Nano)))
 		for _, kind := range c.EnabledLogs {
-			if path, stream := cluster.LogFile(stateDir, c.Name, kind); path != "" {
+			if path := cluster.LogFile(stateDir, c.Name, kind); path != "" {
+				stream := strings.TrimSuffix(filepath.Base(path), ".log") // as EKS has it
 				all = append(all, cloudwatch.Log{
 					Group: "/aws/eks/" + c.Name + "/cluster", Stream: stream + "-" + hex.EncodeToString(sum[:16]), MakeGroup: true,
 					Source: cloudwatch.File{Path: path},

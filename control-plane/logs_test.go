@@ -12,25 +12,25 @@ import (
 
 func TestLogsGoWhereTheFlagsSay(t *testing.T) {
 	for name, test := range map[string]struct {
-		flags logFlags
+		flags logs
 		want  logs
 		err   string
 	}{
 		"nowhere":                  {},
-		"named":                    {flags: logFlags{"/ovenbird/logs", "i-0a1"}, want: logs{"/ovenbird/logs", "i-0a1"}},
-		"a source alone":           {flags: logFlags{"", "i-0a1"}, err: "--log-group"},
-		"a group of stars":         {flags: logFlags{"a*", "i-0a1"}, err: `--log-group "a*"`},
-		"a source with a slash":    {flags: logFlags{"g", "a/b"}, err: `--log-source "a/b"`},
-		"a group that is too long": {flags: logFlags{strings.Repeat("g", 513), "s"}, err: "--log-group"},
+		"named":                    {flags: logs{"/ovenbird/logs", "i-0a1"}, want: logs{"/ovenbird/logs", "i-0a1"}},
+		"a source alone":           {flags: logs{"", "i-0a1"}, err: "--log-group"},
+		"a group of stars":         {flags: logs{"a*", "i-0a1"}, err: `--log-group "a*"`},
+		"a source with a slash":    {flags: logs{"g", "a/b"}, err: `--log-source "a/b"`},
+		"a group that is too long": {flags: logs{strings.Repeat("g", 513), "s"}, err: "--log-group"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := test.flags.check()
+			got, err := test.flags.checked()
 			if got != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("got %+v, %v", got, err)
 			}
 		})
 	}
-	if got, err := (&logFlags{group: "g"}).check(); err != nil || got.source == "" {
+	if got, err := (logs{group: "g"}).checked(); err != nil || got.source == "" {
 		t.Errorf("without a source: %+v, %v", got, err)
 	}
 }

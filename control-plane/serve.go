@@ -49,7 +49,7 @@ type serveFlags struct {
 	publicHost                string
 	backup                    backupFlags
 	backupInterval            time.Duration
-	logs                      logFlags
+	logs                      logs
 }
 
 // settings are checked flags.
@@ -178,7 +178,7 @@ func (f *serveFlags) check() (settings, error) {
 	if s.catalog, err = component.OpenCatalog(f.components); err != nil {
 		return settings{}, fmt.Errorf("--components: %w", err)
 	}
-	if s.logs, err = f.logs.check(); err != nil {
+	if s.logs, err = f.logs.checked(); err != nil {
 		return settings{}, err
 	}
 	s.backups, err = f.checkBackups()

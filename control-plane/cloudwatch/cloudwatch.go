@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -77,6 +78,7 @@ type Options struct {
 type Shipper struct {
 	Options
 	positions map[string]Position // by the log's name
+	saved     map[string]Position // as the file has them
 	told      time.Time           // when a failure that goes on was told last; zero: none does
 }
 
@@ -129,10 +131,14 @@ func (s *Shipper) round(ctx context.Context) error {
 	if complete {
 		s.forget(logs)
 	}
+	// Once for all of them: etcd waits for each write to the same volume.
+	if err := s.save(); err != nil && failed == nil {
+		failed = err
+	}
 	return failed
 }
 
-// send sends what there is of one log. After each delivery it notes how far it has got.
+// send sends what there is of one log.
 func (s *Shipper) send(ctx context.Context, l Log) error {
 	ctx, cancel := context.WithTimeout(ctx, roundTimeout)
 	defer cancel()
@@ -148,30 +154,28 @@ func (s *Shipper) send(ctx context.Context, l Log) error {
 			return err
 		}
 		s.positions[l.name()] = next
-		if err := s.save(); err != nil {
-			return err
-		}
 	}
 	return nil // the rest has its turn in the next round
 }
 
-// forget drops the positions of logs that are neither sent nor there any more.
+// forget drops the positions of logs that are neither sent nor there any more: files that are
+// gone, and the journal of a machine that was the host before.
 func (s *Shipper) forget(logs []Log) {
 	sent := map[string]bool{}
 	for _, l := range logs {
 		sent[l.name()] = true
 	}
 	for name, position := range s.positions {
-		if sent[name] || position.Path == "" {
-			continue
-		}
-		if _, err := os.Stat(position.Path); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(position.Path); !sent[name] && errors.Is(err, fs.ErrNotExist) {
 			delete(s.positions, name)
 		}
 	}
 }
 
 func (s *Shipper) save() error {
+	if maps.Equal(s.positions, s.saved) {
+		return nil
+	}
 	data, err := json.Marshal(s.positions)
 	if err == nil {
 		err = renameio.WriteFile(s.Path, data, 0o600)
@@ -179,6 +183,7 @@ func (s *Shipper) save() error {
 	if err != nil {
 		return fmt.Errorf("note how far logs were sent: %w", err)
 	}
+	s.saved = maps.Clone(s.positions)
 	return nil
 }
 

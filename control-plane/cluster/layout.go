@@ -31,19 +31,18 @@ func runDir(dir string) string { return filepath.Join(dir, "run") }
 // auditLog is where a cluster's API server writes its audit log.
 func auditLog(dir string) string { return filepath.Join(runDir(dir), "kube-apiserver-audit.log") }
 
-// LogFile is where a cluster's log of a type is, and how EKS calls its stream; "" for a type that has
-// no file of the cluster's own.
-func LogFile(stateDir, name, kind string) (path, stream string) {
-	run := runDir(Dir(stateDir, name))
+// LogFile is where a cluster's log of a type is; "" for a type that has no file of the cluster's own.
+func LogFile(stateDir, name, kind string) string {
+	dir := Dir(stateDir, name)
 	switch kind {
 	case registry.LogAPI:
-		return filepath.Join(run, "kube-apiserver.log"), "kube-apiserver"
+		return filepath.Join(runDir(dir), "kube-apiserver.log")
 	case registry.LogAudit:
-		return auditLog(Dir(stateDir, name)), "kube-apiserver-audit"
+		return auditLog(dir)
 	case registry.LogControllerManager:
-		return filepath.Join(run, "kube-controller-manager.log"), "kube-controller-manager"
+		return filepath.Join(runDir(dir), "kube-controller-manager.log")
 	case registry.LogScheduler:
-		return filepath.Join(run, "kube-scheduler.log"), "kube-scheduler"
+		return filepath.Join(runDir(dir), "kube-scheduler.log")
 	}
-	return "", ""
+	return ""
 }
