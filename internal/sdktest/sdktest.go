@@ -2,10 +2,24 @@
 package sdktest
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
+
+	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 )
+
+// Keys are the access keys that a server knows, by their IDs. They implement sigv4.Keys.
+type Keys map[string]sigv4.Credential
+
+// Lookup implements sigv4.Keys.
+func (k Keys) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
+	if c, ok := k[id]; ok {
+		return c, nil
+	}
+	return sigv4.Credential{}, sigv4.ErrUnknownKey
+}
 
 // Client returns the client of server for an SDK that does not retry.
 //

@@ -1,7 +1,6 @@
 package ec2
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -21,22 +20,12 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
-	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/state"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
-
-type keys map[string]sigv4.Credential
-
-func (k keys) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
-	if c, ok := k[id]; ok {
-		return c, nil
-	}
-	return sigv4.Credential{}, sigv4.ErrUnknownKey
-}
 
 const (
 	subnetB = "subnet-0bbbbbbbbbbbbbbbb"
@@ -88,7 +77,7 @@ func newLab(t *testing.T, instances ...fleet.Instance) lab {
 	}
 	server := httptest.NewTLSServer(wire.Endpoint{
 		Services: []wire.Service{service},
-		Keys: keys{
+		Keys: sdktest.Keys{
 			"AKIA": {AccessKeyID: "AKIA", SecretAccessKey: "secret", ARN: "arn:aws:iam::111122223333:user/admin"},
 			"ASIA": {AccessKeyID: "ASIA", SecretAccessKey: "secret", SessionToken: "t", ARN: "arn:aws:sts::111122223333:assumed-role/ovenbird-node/i-1"},
 		},

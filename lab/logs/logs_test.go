@@ -1,7 +1,6 @@
 package logs
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -19,19 +18,9 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
-	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
-
-type keys map[string]sigv4.Credential
-
-func (k keys) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
-	if c, ok := k[id]; ok {
-		return c, nil
-	}
-	return sigv4.Credential{}, sigv4.ErrUnknownKey
-}
 
 // world is CloudWatch Logs over TLS, as the lab has it, with a clock of the test's own.
 type world struct {
@@ -63,7 +52,7 @@ func (w *world) restart() {
 	plan := vpc.Default()
 	w.server = httptest.NewTLSServer(wire.Endpoint{
 		Services: []wire.Service{Service{Plan: plan, Store: w.store, Allowed: func(_, action string) bool { return slices.Contains(w.allowed, action) }}},
-		Keys: keys{
+		Keys: sdktest.Keys{
 			"AKIAADMIN": {AccessKeyID: "AKIAADMIN", SecretAccessKey: "secret", ARN: plan.IAM("user/admin")},
 			"ASIAROLE":  {AccessKeyID: "ASIAROLE", SecretAccessKey: "hush", SessionToken: "token", ARN: plan.AssumedRole("node", "i-0123456789abcdef0")},
 		},

@@ -2,7 +2,6 @@ package s3
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/xml"
@@ -23,19 +22,9 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
-	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
-
-type keys map[string]sigv4.Credential
-
-func (k keys) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
-	if c, ok := k[id]; ok {
-		return c, nil
-	}
-	return sigv4.Credential{}, sigv4.ErrUnknownKey
-}
 
 // world is S3 over TLS, with the bucket "backups" in us-west-2.
 type world struct {
@@ -74,7 +63,7 @@ func (w *world) open() {
 	}}
 	w.server.Config.Handler = wire.Endpoint{
 		Services: []wire.Service{service},
-		Keys: keys{
+		Keys: sdktest.Keys{
 			"AKIA": {AccessKeyID: "AKIA", SecretAccessKey: "secret", ARN: "arn:aws:iam::111122223333:user/admin"},
 			"ASIA": {AccessKeyID: "ASIA", SecretAccessKey: "secret", SessionToken: "t", ARN: "arn:aws:sts::111122223333:assumed-role/ovenbird-node/i-1"},
 		},

@@ -1,7 +1,6 @@
 package sts
 
 import (
-	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -19,20 +18,10 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
-	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
 	"github.com/ovenbird-dev/ovenbird/internal/ststoken"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 	"github.com/ovenbird-dev/ovenbird/lab/wire"
 )
-
-type keys map[string]sigv4.Credential
-
-func (k keys) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
-	if c, ok := k[id]; ok {
-		return c, nil
-	}
-	return sigv4.Credential{}, sigv4.ErrUnknownKey
-}
 
 const (
 	admin   = "arn:aws:iam::111122223333:user/admin"
@@ -44,7 +33,7 @@ func serve(t *testing.T) *httptest.Server {
 	t.Helper()
 	server := httptest.NewTLSServer(wire.Endpoint{
 		Services: []wire.Service{Service{Plan: vpc.Default()}},
-		Keys: keys{
+		Keys: sdktest.Keys{
 			"AKIAADMIN":   {AccessKeyID: "AKIAADMIN", SecretAccessKey: "secret", ARN: admin},
 			"ASIASESSION": {AccessKeyID: "ASIASESSION", SecretAccessKey: "hush", SessionToken: "token", ARN: session},
 			"ASIAOLD":     {AccessKeyID: "ASIAOLD", SecretAccessKey: "hush", SessionToken: "token", ARN: session, Expires: time.Now().Add(-time.Second)},

@@ -30,7 +30,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
+	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/endpoint"
 	"github.com/ovenbird-dev/ovenbird/lab/ssm"
@@ -58,15 +58,6 @@ var parts = map[string]func(context.Context, string) error{
 
 const benchKey, benchSecret = "AKIABENCH23456789012", "the-benchmarks-secret"
 
-type keys map[string]sigv4.Credential
-
-func (k keys) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
-	if c, ok := k[id]; ok {
-		return c, nil
-	}
-	return sigv4.Credential{}, sigv4.ErrUnknownKey
-}
-
 // runEndpoint answers as AWS does, and takes raw blocks at /raw/INDEX, until its standard
 // input ends.
 func runEndpoint(_ context.Context, dir string) error {
@@ -88,7 +79,7 @@ func runEndpoint(_ context.Context, dir string) error {
 	mux := http.NewServeMux()
 	mux.Handle("/", endpoint.New(endpoint.Options{
 		Plan: plan, Catalog: c, Store: store, Now: time.Now, Logger: zap.NewNop(),
-		Keys: keys{benchKey: {AccessKeyID: benchKey, SecretAccessKey: benchSecret, ARN: plan.IAM("user/bench")}},
+		Keys: sdktest.Keys{benchKey: {AccessKeyID: benchKey, SecretAccessKey: benchSecret, ARN: plan.IAM("user/bench")}},
 	}))
 	mux.HandleFunc("PUT /raw/{index}", func(w http.ResponseWriter, r *http.Request) {
 		index, err := strconv.ParseInt(r.PathValue("index"), 10, 64)

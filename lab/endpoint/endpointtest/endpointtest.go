@@ -25,7 +25,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
-	"github.com/ovenbird-dev/ovenbird/internal/sigv4"
+	"github.com/ovenbird-dev/ovenbird/internal/sdktest"
 	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/recorded"
@@ -65,15 +65,6 @@ const (
 	adminKey, adminSecret          = "AKIATESTADMIN2345678", "the-administrators-secret"
 	roleKey, roleSecret, roleToken = "ASIATESTROLE23456789", "the-roles-secret", "the-roles-token"
 )
-
-type keys map[string]sigv4.Credential
-
-func (k keys) Lookup(_ context.Context, id string) (sigv4.Credential, error) {
-	if c, ok := k[id]; ok {
-		return c, nil
-	}
-	return sigv4.Credential{}, sigv4.ErrUnknownKey
-}
 
 // Option changes how an endpoint is run.
 type Option func(*settings)
@@ -152,7 +143,7 @@ func Start(t testing.TB, options ...Option) *Endpoint {
 	e := &Endpoint{Stacks: stacks, Account: plan.Account, Regions: plan.Regions(), Catalog: c, Faults: &fault.Set{}, puts: map[string]map[int]int{}}
 	server := httptest.NewTLSServer(endpoint.New(endpoint.Options{
 		Plan: plan, Fleet: noFleet{}, Catalog: c, Store: store, IAM: principals, Recorded: kept, Buckets: buckets, Logs: shipped, Stacks: stacks, Now: s.now, Logger: s.logger, Faults: e.Faults, Seen: e.see,
-		Keys: keys{
+		Keys: sdktest.Keys{
 			adminKey: {AccessKeyID: adminKey, SecretAccessKey: adminSecret, ARN: plan.IAM("user/admin")},
 			roleKey:  {AccessKeyID: roleKey, SecretAccessKey: roleSecret, SessionToken: roleToken, ARN: plan.AssumedRole("node", "i-0123456789abcdef0")},
 		},
