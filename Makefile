@@ -42,12 +42,10 @@ build: initrd evaluator ## Compile Ovenbird's own programs into bin/
 initrd:
 	@go build -ldflags '-s -w' -o packer/initrd/program/init ./packer/initrd/init
 
-# The program that the agent evaluates expressions with, and carries. It is compressed since
-# few nodes need it.
+# The program that the agent evaluates expressions with, and carries.
 .PHONY: evaluator
 evaluator:
-	@go build -ldflags '-s -w' -o dist/evaluator ./agent/kubelet/maxpods/evaluator
-	@gzip -9 -n <dist/evaluator >agent/kubelet/maxpods/program/evaluator.gz
+	@go build -ldflags '-s -w' -o agent/kubelet/maxpods/program/evaluator ./agent/kubelet/maxpods/evaluator
 
 .PHONY: setup
 setup: ## Install the Debian packages that are missing

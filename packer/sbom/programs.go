@@ -2,7 +2,6 @@ package sbom
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/hex"
@@ -15,10 +14,7 @@ import (
 	"strings"
 )
 
-const (
-	elf        = "\x7fELF" // what a program begins with
-	maxCarried = 256 << 20 // of a program in a program, in bytes
-)
+const elf = "\x7fELF" // what a program begins with
 
 // program is a Go program of the image.
 type program struct {
@@ -101,44 +97,20 @@ func readProgram(name string) (*program, error) {
 	return p, nil
 }
 
-// carried are the modules of Go programs that lie in a program, compressed by gzip, as those are
-// that ovenbird-agent runs. The linker records what the outer program is linked from only.
+// carried are the modules of Go programs that lie in a program, as those are that ovenbird-agent
+// runs. The linker records what the outer program is linked from only.
 func carried(content []byte) []module {
-	const head = "\x1f\x8b\x08\x00" // deflated, with no name
 	var list []module
 	for {
-		at := bytes.Index(content, []byte(head))
+		at := bytes.Index(content[len(elf):], []byte(elf))
 		if at < 0 {
 			return list
 		}
-		content = content[at:]
-		if info := compressedProgram(content); info != nil {
+		content = content[len(elf)+at:]
+		if info, err := buildinfo.Read(bytes.NewReader(content)); err == nil {
 			list = append(list, modules(info)...)
 		}
-		content = content[len(head):]
 	}
-}
-
-// compressedProgram returns nil unless content begins with a Go program that is compressed.
-func compressedProgram(content []byte) *buildinfo.BuildInfo {
-	r, err := gzip.NewReader(bytes.NewReader(content))
-	if err != nil {
-		return nil
-	}
-	r.Multistream(false)
-	var magic [len(elf)]byte
-	if _, err := io.ReadFull(r, magic[:]); err != nil || string(magic[:]) != elf {
-		return nil
-	}
-	rest, err := io.ReadAll(io.LimitReader(r, maxCarried))
-	if err != nil {
-		return nil
-	}
-	info, err := buildinfo.Read(bytes.NewReader(append(magic[:], rest...)))
-	if err != nil {
-		return nil
-	}
-	return info
 }
 
 // modules are what a program is built from.
