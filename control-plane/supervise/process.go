@@ -58,26 +58,31 @@ func launch(c component.Component, dir, digest string) (*process, error) {
 		return nil, fmt.Errorf("start %s: %w", c.Name, err)
 	}
 	p := &process{pid: cmd.Process.Pid, exited: make(chan struct{})}
+	// Until it is waited for, /proc tells of it, and its number is no other's, even if it has ended.
+	err = awaitMarker(p.pid)
+	if err == nil {
+		err = remember(filepath.Join(dir, c.Name+".pid"), p.pid, cmd.Args, digest)
+	}
 	go func() {
 		p.err = cmd.Wait()
 		close(p.exited)
 	}()
-	err = p.awaitMarker()
-	if err == nil {
-		err = remember(filepath.Join(dir, c.Name+".pid"), p.pid, cmd.Args, digest)
-	}
 	if err != nil {
 		return nil, errors.Join(err, p.terminate(0))
 	}
 	return p, nil
 }
 
-// awaitMarker waits until /proc has the process's environment, by which StopAll finds it. Start
+// awaitMarker waits until /proc has the environment of a child, by which StopAll finds it. Start
 // returns before: exec closes the descriptors, one of which it waits for, ahead of that.
-func (p *process) awaitMarker() error {
-	for deadline := time.Now().Add(markerTimeout); markerOf(p.pid) == "" && !p.gone(); {
+func awaitMarker(pid int) error {
+	for deadline := time.Now().Add(markerTimeout); markerOf(pid) == ""; {
+		now, err := inspect(pid)
+		if err != nil || now.zombie {
+			return err
+		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("process %d does not have its environment after %s", p.pid, markerTimeout)
+			return fmt.Errorf("process %d does not have its environment after %s", pid, markerTimeout)
 		}
 		time.Sleep(time.Millisecond) // nothing tells of it
 	}

@@ -208,14 +208,26 @@ func TestAStartedProcessIsKnownByItsMarker(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		p := &process{pid: cmd.Process.Pid, exited: make(chan struct{})}
-		err, found := p.awaitMarker(), markerOf(p.pid)
+		err, found := awaitMarker(cmd.Process.Pid), markerOf(cmd.Process.Pid)
 		if err := errors.Join(err, cmd.Process.Kill()); err != nil {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait() // it was killed
 		if found != name {
 			t.Fatalf("start %d has the marker %q", n, found)
+		}
+	}
+}
+
+func TestAProcessThatEndsAtOnceIsStartedLikeOthers(t *testing.T) {
+	dir := t.TempDir()
+	for n := range 300 {
+		p, err := launch(component.Component{Name: "brief", Path: "/bin/false"}, dir, "digest")
+		if err != nil {
+			t.Fatalf("start %d: %v", n, err)
+		}
+		if <-p.exited; p.ending() != "exit status 1" {
+			t.Fatalf("start %d: %s", n, p.ending())
 		}
 	}
 }

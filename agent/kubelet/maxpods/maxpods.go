@@ -19,6 +19,9 @@ import (
 //go:embed program
 var program embed.FS
 
+// path is the evaluator's in program.
+const path = "program/evaluator"
+
 // timeout bounds the evaluator's process. It takes 40 ms, of which an emulated machine under
 // load makes a hundred times that.
 const timeout = 10 * time.Second
@@ -42,14 +45,14 @@ func ask(question exchange.Question) (int, error) {
 	if length := len(question.Expression); length > exchange.MaxExpression {
 		return 0, fmt.Errorf("%d bytes are too long, want %d at most", length, exchange.MaxExpression)
 	}
-	content, err := program.Open("program/evaluator")
+	content, err := program.Open(path)
 	if err != nil {
 		return 0, errors.New("this program was built without the evaluator of expressions: build it with `make build`")
 	}
 	defer content.Close()
 	file, err := inMemory(content)
 	if err != nil {
-		return 0, fmt.Errorf("unpack the evaluator: %w", err)
+		return 0, fmt.Errorf("load the evaluator: %w", err)
 	}
 	defer file.Close()
 	said, err := json.Marshal(question)

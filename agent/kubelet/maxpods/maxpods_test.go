@@ -11,7 +11,7 @@ var medium = Variables{DefaultENIs: 3, IPsPerENI: 6, MaxPods: 17}
 // built skips the test where make has not put the evaluator in.
 func built(t *testing.T) {
 	t.Helper()
-	if _, err := program.Open("program/evaluator.gz"); err == nil {
+	if _, err := program.Open(path); err == nil {
 		return
 	}
 	if os.Getenv("CI") != "" {
