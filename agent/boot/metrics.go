@@ -7,11 +7,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 	"github.com/ovenbird-dev/ovenbird/agent/traffic"
 )
 
 // MetricsPath is where the agent keeps its metrics for the textfile collector of
 // node-exporter (--collector.textfile.directory), which reads *.prom and nothing else there.
+// They are of the last time that an attempt at a phase ended.
 const MetricsPath = "/run/ovenbird/metrics.prom"
 
 // Metrics returns the status in Prometheus' text exposition format, version 0.0.4. What is
@@ -57,6 +59,10 @@ func (s Status) Metrics() []byte {
 	m.traffic(s.Traffic)
 	m.scripts(s.Scripts)
 	return []byte(m.String())
+}
+
+func (s Status) writeMetrics(root rootfs.Root) error {
+	return root.Apply(rootfs.File{Path: MetricsPath, Data: s.Metrics()})
 }
 
 // took returns nil for a phase that is not done. It rounds to milliseconds, as the times

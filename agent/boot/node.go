@@ -76,9 +76,7 @@ func Join(ctx context.Context, options Options) error {
 	n.runner.describe(func(s *Status) { s.Ready = seconds(ready) })
 	status := n.runner.status
 	status.Traffic = n.Traffic.Counts()
-	if err := status.write(n.Root); err != nil {
-		n.Log.Warn("cannot write the status", zap.Error(err))
-	}
+	n.write(status, true)
 	n.console(ready.Seconds(), "%s", status.Headline())
 	n.headline = status.Headline()
 	if err := n.Notify("READY=1\nSTATUS=" + n.headline); err != nil {

@@ -11,14 +11,16 @@ import (
 // the network, for one, comes up beside the agent.
 const patience = 1.5
 
+// worthTelling is how long a phase takes that has a line on the console, in seconds: serial
+// ports are slow, and what is done in 0.0s had nothing to do.
+const worthTelling = 0.05
+
 // changed tells everyone who may be looking that a phase changed: the status file, the
 // service manager, the journal and the console. None of them may keep the node from
 // joining.
 func (n *node) changed(status Status, phase PhaseStatus) {
 	status.Traffic = n.Traffic.Counts()
-	if err := status.write(n.Root); err != nil {
-		n.Log.Warn("cannot write the status", zap.Error(err))
-	}
+	n.write(status, phase.State == Done || phase.State == Retrying)
 	if headline := status.Headline(); headline != n.headline {
 		n.headline = headline
 		if err := n.Notify("STATUS=" + headline); err != nil {
@@ -29,7 +31,9 @@ func (n *node) changed(status Status, phase PhaseStatus) {
 	case phase.State == Done:
 		took := *phase.Finished - *phase.Started
 		n.Log.Info("phase done", zap.String("phase", phase.Name), zap.Float64("seconds", took), zap.Int("attempts", phase.Attempts))
-		n.console(*phase.Finished, "%s done in %.1fs", phase.Name, took)
+		if took >= worthTelling {
+			n.console(*phase.Finished, "%s done in %.1fs", phase.Name, took)
+		}
 	case phase.State == Retrying:
 		now := n.Clock.SinceBoot().Seconds()
 		n.Log.Warn("phase failed, will be tried again", zap.String("phase", phase.Name), zap.Int("attempt", phase.Attempts),
@@ -40,6 +44,17 @@ func (n *node) changed(status Status, phase PhaseStatus) {
 		}
 	case phase.Detail != "":
 		n.Log.Info("phase waits", zap.String("phase", phase.Name), zap.String("for", phase.Detail))
+	}
+}
+
+// write writes the status, and the metrics too if asked: who scrapes them does so every few seconds.
+func (n *node) write(status Status, metrics bool) {
+	err := status.write(n.Root)
+	if err == nil && metrics {
+		err = status.writeMetrics(n.Root)
+	}
+	if err != nil {
+		n.Log.Warn("cannot write the status", zap.Error(err))
 	}
 }
 

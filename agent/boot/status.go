@@ -103,9 +103,7 @@ func (s Status) write(root rootfs.Root) error {
 	if err != nil {
 		return fmt.Errorf("encode the agent's status: %w", err)
 	}
-	return root.Apply(
-		rootfs.File{Path: StatusPath, Data: append(data, '\n')},
-		rootfs.File{Path: MetricsPath, Data: s.Metrics()})
+	return root.Apply(rootfs.File{Path: StatusPath, Data: append(data, '\n')})
 }
 
 // Headline says in one line how far the node is.
