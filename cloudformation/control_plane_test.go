@@ -127,3 +127,12 @@ func TestDataOutlivesTheStack(t *testing.T) {
 		}
 	}
 }
+
+func TestTheDataVolumeIsMadeOfASnapshotWhenAsked(t *testing.T) {
+	for _, snapshot := range []string{"", "snap-0123456789abcdef0"} {
+		volume := controlPlane(t, map[string]string{"DataSnapshotId": snapshot}).properties("DataVolume")
+		if got, given := volume["SnapshotId"]; given != (snapshot != "") || (given && got != snapshot) {
+			t.Errorf("of %q: made of %v", snapshot, got)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,6 +52,37 @@ func (c *Catalog) copyDisk(s Snapshot, disk string) error {
 	}
 	defer b.close()
 	return errors.Join(b.take(disk), b.sync())
+}
+
+// Restore makes the raw disk of a volume, as large as the completed snapshot that it is of.
+func (c *Catalog) Restore(s Snapshot, disk string) error {
+	if err := os.MkdirAll(filepath.Dir(disk), 0o700); err != nil {
+		return fmt.Errorf("make the directory of the volumes: %w", err)
+	}
+	b, err := openBlocks(c.snapshot(s.ID), os.O_RDONLY)
+	if err != nil {
+		return fmt.Errorf("open snapshot %s: %w", s.ID, err)
+	}
+	defer b.close()
+	file, err := os.OpenFile(disk, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("make a disk of %s: %w", s.ID, err)
+	}
+	block := make([]byte, BlockSize)
+	err = b.each(0, func(index int, _ Sum) error {
+		if _, err := b.disk.ReadAt(block, int64(index)*BlockSize); err != nil {
+			return err
+		}
+		_, err := file.WriteAt(block, int64(index)*BlockSize)
+		return err
+	})
+	if err == nil {
+		err = file.Truncate(s.VolumeGiB << 30)
+	}
+	if err := errors.Join(err, file.Close()); err != nil {
+		return errors.Join(fmt.Errorf("make a disk of %s: %w", s.ID, err), os.Remove(disk))
+	}
+	return nil
 }
 
 // take copies what a sparse disk holds. Blocks of zeros are left out, as EBS leaves out those

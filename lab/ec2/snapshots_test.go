@@ -8,9 +8,11 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/cloudformation/resource"
 )
 
@@ -49,4 +51,35 @@ func TestASnapshotStaysOfAStacksVolume(t *testing.T) {
 	if err := h.(resource.Snapshotter).Snapshot(t.Context(), id, r); err != nil {
 		t.Errorf("of what is gone: %v", err)
 	}
+
+	back := request("two", map[string]any{"AvailabilityZone": "us-west-2c", "Size": "2", "SnapshotId": kept.ID})
+	disk = l.fleet.VolumeDisk(create(t, h, back))
+	if got, err := os.ReadFile(disk); err != nil || len(got) != 1<<30 || !bytes.HasPrefix(got, data) {
+		t.Errorf("the volume has not what its snapshot has: %d bytes, %v", len(got), err)
+	}
+	other := request("two", map[string]any{"AvailabilityZone": "us-west-2c", "Size": "2"})
+	other.Before = back.Properties
+	if err := h.Update(t.Context(), id, other); err == nil {
+		t.Error("a volume can be made of another snapshot afterwards")
+	}
+}
+
+func TestAVolumeOfASnapshotIsAtLeastLikeIt(t *testing.T) {
+	l := newLab(t)
+	key := "arn:aws:kms:us-west-2:111122223333:key/k"
+	of, err := l.catalog.Capture(catalog.Snapshot{Region: "us-west-2", VolumeID: "vol-1", VolumeGiB: 8, Encrypted: true, KMSKey: key}, "/none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	zone := aws.String("us-west-2a")
+	made, err := l.admin().CreateVolume(t.Context(), &ec2.CreateVolumeInput{AvailabilityZone: zone, SnapshotId: &of.ID})
+	if err != nil || *made.Size != 8 || *made.SnapshotId != of.ID || !*made.Encrypted || *made.KmsKeyId != key {
+		t.Errorf("%+v, %v", made, err)
+	}
+	_, err = l.admin().CreateVolume(t.Context(), &ec2.CreateVolumeInput{AvailabilityZone: zone, SnapshotId: &of.ID, Size: aws.Int32(7)})
+	refused(t, err, "InvalidParameterValue", "snapshot of 8 GiB")
+	_, err = l.admin().CreateVolume(t.Context(), &ec2.CreateVolumeInput{AvailabilityZone: zone, SnapshotId: aws.String("snap-0fffffffffffffff")})
+	refused(t, err, "InvalidSnapshot.NotFound", "snap-0fffffffffffffff")
+	_, err = l.admin().CreateVolume(t.Context(), &ec2.CreateVolumeInput{AvailabilityZone: zone, SnapshotId: aws.String("data")})
+	refused(t, err, "InvalidSnapshotID.Malformed", "data")
 }

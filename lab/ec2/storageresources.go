@@ -12,6 +12,7 @@ import (
 type volumeProperties struct {
 	AvailabilityZone string
 	Size             *int
+	SnapshotID       string `json:"SnapshotId"`
 	VolumeType       string
 	IOPS             *int `json:"Iops"`
 	Throughput       *int
@@ -35,7 +36,7 @@ type associationProperties struct {
 func (s Service) storageTypes() []resource.Type {
 	return []resource.Type{
 		{
-			Name: "AWS::EC2::Volume", Properties: &volumeProperties{}, Required: []string{"AvailabilityZone", "Size"},
+			Name: "AWS::EC2::Volume", Properties: &volumeProperties{}, Required: []string{"AvailabilityZone"},
 			CreateOnly: []string{"AvailabilityZone", "Size", "VolumeType", "Iops", "Throughput", "Encrypted", "KmsKeyId"},
 			Attributes: []string{"VolumeId"}, Handler: volumeHandler{kind{s}},
 		},
@@ -75,6 +76,9 @@ func (h volumeHandler) Update(_ context.Context, id string, r resource.Request) 
 	var before, properties volumeProperties
 	if err := errors.Join(resource.Decode(r.Before, &before), resource.Decode(r.Properties, &properties)); err != nil {
 		return err
+	}
+	if properties.SnapshotID != before.SnapshotID {
+		return errors.New("the SnapshotId of a volume cannot be updated")
 	}
 	return h.s.retagResource(id, r, before.Tags, properties.Tags)
 }

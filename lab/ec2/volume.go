@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"cmp"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ovenbird-dev/ovenbird/lab/catalog"
 	"github.com/ovenbird-dev/ovenbird/lab/fleet"
 	"github.com/ovenbird-dev/ovenbird/lab/vpc"
 )
@@ -21,13 +23,15 @@ var (
 // so is which instance a volume is attached to. That it is encrypted is recorded and shown;
 // its disk in the lab is not.
 type volume struct {
-	ID      string            `json:"id"`
-	Zone    string            `json:"zone"`
-	GiB     int               `json:"gib"`
-	Kind    fleet.VolumeKind  `json:"kind"`
-	Created time.Time         `json:"created"`
-	Tags    map[string]string `json:"tags,omitempty"`
-	Request tokenOf           `json:"request,omitzero"`
+	ID      string           `json:"id"`
+	Zone    string           `json:"zone"`
+	GiB     int              `json:"gib"`
+	Kind    fleet.VolumeKind `json:"kind"`
+	Created time.Time        `json:"created"`
+	// Snapshot is what it was made of, empty for none.
+	Snapshot string            `json:"snapshot,omitempty"`
+	Tags     map[string]string `json:"tags,omitempty"`
+	Request  tokenOf           `json:"request,omitzero"`
 }
 
 func (c *contents) volume(id string) (*volume, error) {
@@ -77,6 +81,7 @@ func volumeItemOf(id, zone string, gib int, kind fleet.VolumeKind, created time.
 
 func (v *volume) item(attached map[string]volumeAttachment) volumeItem {
 	item := volumeItemOf(v.ID, v.Zone, v.GiB, v.Kind, v.Created, v.Tags)
+	item.Snapshot = v.Snapshot
 	if a, ok := attached[v.ID]; ok {
 		item.Status, item.Attachments = "in-use", []volumeAttachment{a}
 	}
@@ -116,9 +121,15 @@ type volumeResponse struct {
 
 func (s Service) createVolume(p *params) (any, error) {
 	made := &volume{ID: newID("vol-0"), Zone: p.required("AvailabilityZone"), Created: s.now(), Request: p.token(), Tags: p.tags("volume")["volume"]}
-	p.required("Size") // the lab makes none of snapshots
-	made.GiB = p.integer("Size", 0)
+	of := s.snapshotOf(p)
+	made.Snapshot, made.GiB = of.ID, p.integer("Size", int(of.VolumeGiB))
 	made.Kind = p.volumeKind("", "Size", made.GiB)
+	if int64(made.GiB) < of.VolumeGiB {
+		p.fail(invalid("InvalidParameterValue", "The volume size is invalid for a snapshot of %d GiB: %d GiB.", of.VolumeGiB, made.GiB))
+	}
+	if of.Encrypted {
+		made.Kind.Encrypted, made.Kind.KMSKey = true, cmp.Or(made.Kind.KMSKey, of.KMSKey)
+	}
 	if made.Kind.Encrypted && made.Kind.KMSKey == "" {
 		made.Kind.KMSKey = fmt.Sprintf("arn:%s:kms:%s:%s:alias/aws/ebs", s.Plan.Partition, s.Plan.Region, s.Plan.Account)
 	}
@@ -138,10 +149,33 @@ func (s Service) createVolume(p *params) (any, error) {
 				return err
 			}
 		}
+		if made.Snapshot != "" {
+			if err := s.Catalog.Restore(of, s.Fleet.VolumeDisk(made.ID)); err != nil {
+				return err
+			}
+		}
 		c.Volumes = append(c.Volumes, made)
 		return nil
 	})
 	return response, err
+}
+
+// snapshotOf is the snapshot that a volume is to be made of, if any. Without one it needs a size.
+func (s Service) snapshotOf(p *params) catalog.Snapshot {
+	if !p.has("SnapshotId") {
+		p.required("Size")
+		return catalog.Snapshot{}
+	}
+	id := p.snapshotID("SnapshotId")
+	of, ok := s.Catalog.Snapshot(s.Plan.Region, id)
+	switch {
+	case id == "":
+	case !ok:
+		p.fail(noSnapshot(id))
+	case of.Status != catalog.Completed:
+		p.fail(invalid("IncorrectState", "Snapshot %s is in invalid state - %s", id, of.Status))
+	}
+	return of
 }
 
 type describeVolumesResponse struct {
