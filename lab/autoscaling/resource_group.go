@@ -155,6 +155,9 @@ func (h groupHandler) Delete(ctx context.Context, id string, _ resource.Request)
 	})
 	if err == nil {
 		err = h.Groups.await(ctx, id, func(found *group) (bool, error) {
+			if len(found.Members) > 0 && found.suspended("Terminate") {
+				return false, fmt.Errorf("the process Terminate of group %s is suspended", id)
+			}
 			for _, m := range found.Members {
 				if m.Protect && m.State == inService {
 					return false, fmt.Errorf("instance %s of group %s is protected from scale-in", m.ID, id)

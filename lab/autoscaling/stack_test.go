@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	sdk "github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 
@@ -221,6 +222,21 @@ func TestAGroupWhoseUpdateFailedWithoutARollbackCanBeDeleted(t *testing.T) {
 	})
 	must(t, err)
 	w.stackIs(types.StackStatusUpdateFailed)
+	w.deleteStack()
+}
+
+func TestAGroupThatMayNotTerminateIsNotDeleted(t *testing.T) {
+	w := newWorld(t, nil)
+	w.launcher.with(func() { w.launcher.versions = []string{signalling} })
+	w.createStack(plain, "Version", "1")
+	_, err := w.client.SuspendProcesses(t.Context(), &autoscaling.SuspendProcessesInput{AutoScalingGroupName: workersName, ScalingProcesses: []string{"Terminate"}})
+	must(t, err)
+	_, err = w.formation.DeleteStack(t.Context(), &sdk.DeleteStackInput{StackName: aws.String("stack")})
+	must(t, err)
+	w.stackIs(types.StackStatusDeleteFailed)
+	w.tells("the process Terminate of group workers is suspended")
+	_, err = w.client.ResumeProcesses(t.Context(), &autoscaling.ResumeProcessesInput{AutoScalingGroupName: workersName})
+	must(t, err)
 	w.deleteStack()
 }
 
