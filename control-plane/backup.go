@@ -49,14 +49,14 @@ func (f *backupFlags) addKeep(flags *pflag.FlagSet) {
 
 // open returns the place and the key, nil for none. The bucket is in region if the AWS configuration
 // names none.
-func (f *backupFlags) open(region string) (place backup.Place, key *backup.Key, err error) {
+func (f *backupFlags) open(ctx context.Context, region string) (place backup.Place, key *backup.Key, err error) {
 	if f.keyFile != "" {
 		if key, err = backup.ReadKey(f.keyFile); err != nil {
 			return nil, nil, fmt.Errorf("--backup-key-file: %w", err)
 		}
 	}
 	place, err = backup.OpenPlace(f.where, key, func() (aws.Config, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), awsTimeout)
+		ctx, cancel := context.WithTimeout(ctx, awsTimeout)
 		defer cancel()
 		return config.LoadDefaultConfig(ctx, config.WithDefaultRegion(region))
 	})
@@ -100,7 +100,7 @@ that nobody else may enter. ` + "`ovenbird serve --backup-interval`" + ` takes b
 }
 
 func takeBackups(ctx context.Context, flags backupFlags, stateDir string, names []string) ([]backup.Taken, error) {
-	place, key, err := flags.open("")
+	place, key, err := flags.open(ctx, "")
 	if err != nil {
 		return nil, err
 	}

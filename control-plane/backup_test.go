@@ -224,7 +224,7 @@ func TestABucketIsInTheRegionOfTheClustersIfNobodySaysOtherwise(t *testing.T) {
 	}
 	for said, want := range map[string]string{"": "eu-central-1", "eu-west-1": "eu-west-1"} {
 		t.Setenv("AWS_REGION", said)
-		place, _, err := (&backupFlags{where: "s3://archives/clusters", keyFile: key}).open("eu-central-1")
+		place, _, err := (&backupFlags{where: "s3://archives/clusters", keyFile: key}).open(t.Context(), "eu-central-1")
 		if err == nil {
 			_, err = place.List(t.Context())
 		}

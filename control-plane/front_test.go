@@ -16,7 +16,7 @@ func opened(t *testing.T, change func(*serveFlags)) *front {
 	flags := sensible(t)
 	flags.tlsCert, flags.tlsKey = "", ""
 	change(&flags)
-	settings, err := flags.check()
+	settings, err := flags.check(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func (f *restoreFlags) restore(ctx context.Context) ([]backup.Restored, error) {
 			return nil, cli.Usage(fmt.Errorf("--at %q: want a time such as 2026-11-27T12:00:00Z", f.at))
 		}
 	}
-	place, key, err := f.open("")
+	place, key, err := f.open(ctx, "")
 	if err != nil {
 		return nil, err
 	}

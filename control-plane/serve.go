@@ -108,7 +108,7 @@ usual credentials.`,
 		}
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		settings, err := flags.check()
+		settings, err := flags.check(cmd.Context())
 		if err != nil {
 			return err
 		}
@@ -146,7 +146,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 var accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
 
 // check turns flags into settings; each error names the flag at fault.
-func (f *serveFlags) check() (settings, error) {
+func (f *serveFlags) check(ctx context.Context) (settings, error) {
 	s := settings{
 		listen: f.listen, metricsListen: f.metricsListen, tlsCert: f.tlsCert, tlsKey: f.tlsKey, tlsNames: f.tlsNames, insecureHTTP: f.insecureHTTP,
 		region: f.region, accountID: f.accountID, stateDir: f.stateDir, policy: f.policy,
@@ -181,14 +181,14 @@ func (f *serveFlags) check() (settings, error) {
 	if s.logs, err = f.logs.checked(); err != nil {
 		return settings{}, err
 	}
-	s.backups, err = f.checkBackups()
+	s.backups, err = f.checkBackups(ctx)
 	return s, err
 }
 
 // shortestInterval keeps backups from being all that a cluster does.
 const shortestInterval = time.Minute
 
-func (f *serveFlags) checkBackups() (*backups, error) {
+func (f *serveFlags) checkBackups(ctx context.Context) (*backups, error) {
 	if f.backupInterval == 0 && f.backup.where == "" {
 		return nil, nil
 	}
@@ -198,7 +198,7 @@ func (f *serveFlags) checkBackups() (*backups, error) {
 	if f.backupInterval < shortestInterval {
 		return nil, cli.Usage(fmt.Errorf("--backup-interval %s: want at least %s", f.backupInterval, shortestInterval))
 	}
-	place, key, err := f.backup.open(f.region)
+	place, key, err := f.backup.open(ctx, f.region)
 	if err != nil {
 		return nil, err
 	}

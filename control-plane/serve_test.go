@@ -87,7 +87,7 @@ func TestServeNamesTheFlagAtFault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			flags := sensible(t)
 			test.change(&flags)
-			_, err := flags.check()
+			_, err := flags.check(t.Context())
 			if test.want == "" {
 				if err != nil {
 					t.Error(err)
@@ -103,12 +103,12 @@ func TestServeNamesTheFlagAtFault(t *testing.T) {
 
 func TestAPIServersListenWhereTheEKSAPIDoesByDefault(t *testing.T) {
 	flags := sensible(t)
-	settings, err := flags.check()
+	settings, err := flags.check(t.Context())
 	if err != nil || settings.address != netip.MustParseAddr("10.0.0.10") {
 		t.Errorf("address %v, %v", settings.address, err)
 	}
 	flags.advertiseAddress = "192.0.2.1"
-	if settings, err = flags.check(); err != nil || settings.address != netip.MustParseAddr("192.0.2.1") {
+	if settings, err = flags.check(t.Context()); err != nil || settings.address != netip.MustParseAddr("192.0.2.1") {
 		t.Errorf("address %v, %v", settings.address, err)
 	}
 }
@@ -123,7 +123,7 @@ func TestIssuersAreNamedByTheHostThatOthersReach(t *testing.T) {
 	} {
 		flags := sensible(t)
 		flags.listen, flags.advertiseAddress, flags.publicHost = test.listen, test.advertised, test.public
-		if settings, err := flags.check(); err != nil || settings.publicHost != test.want {
+		if settings, err := flags.check(t.Context()); err != nil || settings.publicHost != test.want {
 			t.Errorf("%+v: %q, %v", test, settings.publicHost, err)
 		}
 	}

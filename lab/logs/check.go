@@ -51,12 +51,12 @@ func (c *check) fail(value any, name, constraint string, args ...any) {
 	c.err = invalid("1 validation error detected: Value %s at '%s' failed to satisfy constraint: Member must %s", shown, name, fmt.Sprintf(constraint, args...))
 }
 
-// required is a text that must be there.
-func (c *check) required(name string, value *string, most int, pattern *regexp.Regexp) string {
+// required is a name that must be there.
+func (c *check) required(name string, value *string, pattern *regexp.Regexp) string {
 	if value == nil {
 		c.fail(nil, name, "not be null")
 	}
-	return c.text(name, value, 1, most, pattern)
+	return c.text(name, value, 1, maxName, pattern)
 }
 
 // text is a text, or empty when it is not there. Its length is counted in characters.
@@ -113,7 +113,7 @@ func (c *check) retention(name string, value *int64) int {
 
 // newGroup is the name of a group that is to be made.
 func (c *check) newGroup(name *string) string {
-	n := c.required("logGroupName", name, maxName, groupName)
+	n := c.required("logGroupName", name, groupName)
 	if c.err == nil && strings.HasPrefix(strings.ToLower(n), "aws/") {
 		c.err = invalid("Log groups starting with AWS/ are reserved for AWS.")
 	}

@@ -61,7 +61,7 @@ type groupRequest struct {
 
 func (s Service) deleteGroup(call wire.Call, in groupRequest) (any, error) {
 	var c check
-	name := c.required("logGroupName", in.Name, maxName, groupName)
+	name := c.required("logGroupName", in.Name, groupName)
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -75,7 +75,7 @@ type retentionRequest struct {
 
 func (s Service) putRetention(call wire.Call, in retentionRequest) (any, error) {
 	var c check
-	name, days := c.required("logGroupName", in.Name, maxName, groupName), c.retention("retentionInDays", in.Days)
+	name, days := c.required("logGroupName", in.Name, groupName), c.retention("retentionInDays", in.Days)
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -84,7 +84,7 @@ func (s Service) putRetention(call wire.Call, in retentionRequest) (any, error) 
 
 func (s Service) deleteRetention(call wire.Call, in groupRequest) (any, error) {
 	var c check
-	name := c.required("logGroupName", in.Name, maxName, groupName)
+	name := c.required("logGroupName", in.Name, groupName)
 	if c.err != nil {
 		return nil, c.err
 	}
@@ -163,7 +163,7 @@ type streamRequest struct {
 
 func (s Service) createStream(call wire.Call, in streamRequest) (any, error) {
 	var c check
-	name, of := c.required("logGroupName", in.Group, maxName, groupName), c.required("logStreamName", in.Stream, maxName, streamName)
+	name, of := c.required("logGroupName", in.Group, groupName), c.required("logStreamName", in.Stream, streamName)
 	if c.err != nil {
 		return nil, c.err
 	}

@@ -45,7 +45,7 @@ type rejected struct {
 
 func (s Service) putEvents(call wire.Call, in putRequest) (any, error) {
 	var c check
-	name, of := c.required("logGroupName", in.Group, maxName, groupName), c.required("logStreamName", in.Stream, maxName, streamName)
+	name, of := c.required("logGroupName", in.Group, groupName), c.required("logStreamName", in.Stream, streamName)
 	c.text("sequenceToken", in.Sequence, 1, 1<<20, anything)
 	events := c.events(in.Events)
 	if c.err != nil {

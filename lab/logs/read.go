@@ -114,7 +114,7 @@ type getResponse struct {
 
 func (s Service) getEvents(call wire.Call, in getRequest) (any, error) {
 	var c check
-	name, of := s.group(&c, call.Region, in.Group, in.Identifier), c.required("logStreamName", in.Stream, maxName, streamName)
+	name, of := s.group(&c, call.Region, in.Group, in.Identifier), c.required("logStreamName", in.Stream, streamName)
 	w := c.window(in.Start, in.End, 0)
 	token, limit := c.text("nextToken", in.Token, 1, 1<<20, anything), c.within("limit", in.Limit, 1, maxEvents, maxEvents)
 	if c.err != nil {

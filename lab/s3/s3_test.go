@@ -111,7 +111,7 @@ func TestEveryChecksumIsHeldTo(t *testing.T) {
 		_, _ = fmt.Sscanf(hexadecimal, "%x", &raw)
 		sum := base64.StdEncoding.EncodeToString(raw)
 		c := call{method: "PUT", target: "/backups/k", body: "123456789", header: map[string]string{"X-Amz-Checksum-" + name: sum}}
-		if a := w.send(c); a.StatusCode != 200 || a.Header.Get("X-Amz-Checksum-"+name) != sum {
+		if a := w.send(c); a.StatusCode != http.StatusOK || a.Header.Get("X-Amz-Checksum-"+name) != sum {
 			t.Errorf("%s: %s", name, a.Body)
 		}
 		c.body = "123456780"
@@ -186,7 +186,7 @@ func TestAnObjectIsReplacedWholeOrNotAtAll(t *testing.T) {
 	for name, c := range map[string]call{"signed": plain, "unsigned": unsigned, "in chunks": trailing(chunks("x-amz-checksum-crc32:iUROQQ==\r\n"))} {
 		w.put("k", "before")
 		a := w.send(c)
-		if got, err := w.get("k"); a.StatusCode != 200 || err != nil || got != "after" {
+		if got, err := w.get("k"); a.StatusCode != http.StatusOK || err != nil || got != "after" {
 			t.Errorf("%s: %s, and the object is %q, %v", name, a.Body, got, err)
 		}
 	}

@@ -14,7 +14,6 @@ import (
 type monitor struct {
 	devices, taps []string
 	told          []string // the commands that change something
-	events        chan string
 }
 
 // play makes a Machine whose QEMU is the monitor.
