@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -157,6 +158,9 @@ func reachRegistry(ctx context.Context, stateDir string) (*openedRegistry, strin
 		return nil, "", err
 	}
 	port, err := cluster.KeptPort(filepath.Join(dir, "registry"), "etcd")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("there is no registry in %s: start `ovenbird serve` with this --state-dir first", dir)
+	}
 	if err != nil {
 		return nil, "", err
 	}

@@ -233,3 +233,10 @@ func TestABucketIsInTheRegionOfTheClustersIfNobodySaysOtherwise(t *testing.T) {
 		}
 	}
 }
+
+func TestARestoreNeedsAService(t *testing.T) {
+	_, _, err := reachRegistry(t.Context(), t.TempDir())
+	if err == nil || !strings.Contains(err.Error(), "start `ovenbird serve` with this --state-dir first") {
+		t.Errorf("error %v", err)
+	}
+}
