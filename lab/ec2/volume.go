@@ -23,13 +23,12 @@ var (
 // so is which instance a volume is attached to. That it is encrypted is recorded and shown;
 // its disk in the lab is not.
 type volume struct {
-	ID      string           `json:"id"`
-	Zone    string           `json:"zone"`
-	GiB     int              `json:"gib"`
-	Kind    fleet.VolumeKind `json:"kind"`
-	Created time.Time        `json:"created"`
-	// Snapshot is what it was made of, empty for none.
-	Snapshot string            `json:"snapshot,omitempty"`
+	ID       string            `json:"id"`
+	Zone     string            `json:"zone"`
+	GiB      int               `json:"gib"`
+	Kind     fleet.VolumeKind  `json:"kind"`
+	Created  time.Time         `json:"created"`
+	Snapshot string            `json:"snapshot,omitempty"` // that it was made of
 	Tags     map[string]string `json:"tags,omitempty"`
 	Request  tokenOf           `json:"request,omitzero"`
 }
