@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -53,14 +54,19 @@ func TestASnapshotStaysOfAStacksVolume(t *testing.T) {
 	}
 
 	back := request("two", map[string]any{"AvailabilityZone": "us-west-2c", "Size": "2", "SnapshotId": kept.ID})
-	disk = l.fleet.VolumeDisk(create(t, h, back))
+	id = create(t, h, back)
+	disk = l.fleet.VolumeDisk(id)
 	if got, err := os.ReadFile(disk); err != nil || len(got) != 1<<30 || !bytes.HasPrefix(got, data) {
 		t.Errorf("the volume has not what its snapshot has: %d bytes, %v", len(got), err)
 	}
 	other := request("two", map[string]any{"AvailabilityZone": "us-west-2c", "Size": "2"})
 	other.Before = back.Properties
-	if err := h.Update(t.Context(), id, other); err == nil {
-		t.Error("a volume can be made of another snapshot afterwards")
+	if err := h.Update(t.Context(), id, other); err == nil || !strings.Contains(err.Error(), "SnapshotId") {
+		t.Errorf("made of another snapshot afterwards: %v", err)
+	}
+	back.Before = other.Properties
+	if err := h.Update(t.Context(), id, back); err != nil {
+		t.Errorf("rolled back: %v", err)
 	}
 }
 

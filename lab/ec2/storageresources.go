@@ -77,8 +77,16 @@ func (h volumeHandler) Update(_ context.Context, id string, r resource.Request) 
 	if err := errors.Join(resource.Decode(r.Before, &before), resource.Decode(r.Properties, &properties)); err != nil {
 		return err
 	}
-	if properties.SnapshotID != before.SnapshotID {
-		return errors.New("the SnapshotId of a volume cannot be updated")
+	// Against what it was made of, so that an update that was refused can be rolled back.
+	err := h.s.change(func(c *contents) error {
+		v, err := c.volume(id)
+		if err == nil && properties.SnapshotID != v.Snapshot {
+			err = errors.New("the SnapshotId of a volume cannot be updated")
+		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	return h.s.retagResource(id, r, before.Tags, properties.Tags)
 }
