@@ -139,17 +139,10 @@ func TestWhatToDoIsGoneOnceItIsDone(t *testing.T) {
 	w := newWorld(t)
 	w.units.fail["containerd.service"] = 2
 	w.unitLog = []string{"level=fatal", "msg=" + strings.Repeat("x", 1000)}
-	var during boot.Status
-	w.at("containerd (try 2 failed", func() {
-		var err error
-		if during, err = boot.ReadStatus(w.root); err != nil {
-			t.Error(err)
-		}
-	})
-	after := phase(t, w.mustJoin(), "containerd")
-	if got := phase(t, during, "containerd"); len(got.Log) != 2 || got.Log[0] != "level=fatal" || len(got.Log[1]) > 310 || got.WhatToDo == "" {
-		t.Errorf("during the failure: %+v", got)
+	if during := w.stuck("containerd"); len(during.Log) != 2 || during.Log[0] != "level=fatal" || len(during.Log[1]) > 310 || during.WhatToDo == "" {
+		t.Errorf("during the failure: %+v", during)
 	}
+	after := phase(t, w.mustJoin(), "containerd")
 	if after.WhatToDo != "" || after.Log != nil || after.LastError == "" {
 		t.Errorf("after it: %+v", after)
 	}

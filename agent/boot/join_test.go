@@ -224,6 +224,27 @@ func TestTheConsoleTellsOfWhatKeepsFailing(t *testing.T) {
 	}
 }
 
+// stuckConsole takes nothing until it is freed.
+type stuckConsole struct{ freed chan struct{} }
+
+func (c stuckConsole) Write(line []byte) (int, error) {
+	<-c.freed
+	return len(line), nil
+}
+
+func TestAConsoleThatIsStuckDoesNotKeepANodeFromJoining(t *testing.T) {
+	w := newWorld(t)
+	w.units.fail["containerd.service"] = 20
+	console := stuckConsole{make(chan struct{})}
+	w.otherConsole = console
+	w.onStatus = func(headline string) {
+		if strings.HasPrefix(headline, "READY=1") {
+			close(console.freed)
+		}
+	}
+	w.mustJoin()
+}
+
 func TestARefusedRequestIsFollowedByAnother(t *testing.T) {
 	w := newWorld(t)
 	w.server.Judge = func(*certificatesv1.CertificateSigningRequest) string { return "no" }

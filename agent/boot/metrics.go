@@ -13,7 +13,7 @@ import (
 
 // MetricsPath is where the agent keeps its metrics for the textfile collector of
 // node-exporter (--collector.textfile.directory), which reads *.prom and nothing else there.
-// They are of the last time that an attempt at a phase ended.
+// They are as old as the status, which is written with them.
 const MetricsPath = "/run/ovenbird/metrics.prom"
 
 // Metrics returns the status in Prometheus' text exposition format, version 0.0.4. What is

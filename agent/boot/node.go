@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -62,6 +61,8 @@ type Options struct {
 func Join(ctx context.Context, options Options) error {
 	n := &node{Options: options}
 	n.runner = &runner{clock: n.Clock, random: n.Random, report: n.changed, lasting: n.failsForLong, status: Status{Agent: n.Release}}
+	n.reporter = newReporter(options, n.status)
+	defer n.reporter.start()()
 	if err := n.runner.run(ctx, n.firstPhases()); err != nil {
 		return fmt.Errorf("joining was interrupted: %w", err)
 	}
@@ -74,11 +75,10 @@ func Join(ctx context.Context, options Options) error {
 	}
 	ready := n.Clock.SinceBoot()
 	n.runner.describe(func(s *Status) { s.Ready = seconds(ready) })
-	status := n.runner.status
-	status.Traffic = n.Traffic.Counts()
-	n.write(status, true)
-	n.console(ready.Seconds(), "%s", status.Headline())
+	status := n.status()
 	n.headline = status.Headline()
+	n.reporter.tell(ready.Seconds(), "%s", n.headline)
+	n.reporter.write() // before systemd hears: who waits for it may look at once
 	if err := n.Notify("READY=1\nSTATUS=" + n.headline); err != nil {
 		return fmt.Errorf("tell systemd that the node is ready: %w", err)
 	}
@@ -92,7 +92,8 @@ func Join(ctx context.Context, options Options) error {
 // those that need it read after, so nothing is locked.
 type node struct {
 	Options
-	runner *runner
+	runner   *runner
+	reporter *reporter
 
 	facts  Facts
 	env    environment
@@ -105,9 +106,14 @@ type node struct {
 
 	headline string // what systemd heard last
 
-	consoles sync.Mutex // phases write to it side by side
-
 	signals *lifecycle.Signals
+}
+
+// status is that of the node as it is now.
+func (n *node) status() Status {
+	status := n.runner.now()
+	status.Traffic = n.Traffic.Counts()
+	return status
 }
 
 // firstPhases find out what the instance is to be.

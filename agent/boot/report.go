@@ -3,8 +3,13 @@ package boot
 import (
 	"context"
 	"fmt"
+	"io"
+	"sync"
+	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/ovenbird-dev/ovenbird/agent/rootfs"
 )
 
 // patience is for how long a phase may fail without a word on the console, in seconds:
@@ -15,12 +20,13 @@ const patience = 1.5
 // ports are slow, and what is done in 0.0s had nothing to do.
 const worthTelling = 0.05
 
-// changed tells everyone who may be looking that a phase changed: the status file, the
-// service manager, the journal and the console. None of them may keep the node from
-// joining.
+// pace is the time between two writes of the files, which dozens of changes can fall into.
+const pace = 100 * time.Millisecond
+
+// changed tells everyone who may be looking that a phase changed: the service manager and the
+// journal at once, the files and the console beside joining, which none of them may hold up.
 func (n *node) changed(status Status, phase PhaseStatus) {
-	status.Traffic = n.Traffic.Counts()
-	n.write(status, phase.State == Done || phase.State == Retrying)
+	n.reporter.changed()
 	if headline := status.Headline(); headline != n.headline {
 		n.headline = headline
 		if err := n.Notify("STATUS=" + headline); err != nil {
@@ -32,7 +38,7 @@ func (n *node) changed(status Status, phase PhaseStatus) {
 		took := *phase.Finished - *phase.Started
 		n.Log.Info("phase done", zap.String("phase", phase.Name), zap.Float64("seconds", took), zap.Int("attempts", phase.Attempts))
 		if took >= worthTelling {
-			n.console(*phase.Finished, "%s done in %.1fs", phase.Name, took)
+			n.reporter.tell(*phase.Finished, "%s done in %.1fs", phase.Name, took)
 		}
 	case phase.State == Retrying:
 		now := n.Clock.SinceBoot().Seconds()
@@ -40,21 +46,10 @@ func (n *node) changed(status Status, phase PhaseStatus) {
 			zap.String("error", phase.LastError), zap.Float64("in", *phase.NextTry-now))
 		// On the console, ever fewer; and none while what fails may only be about to come.
 		if phase.Attempts&(phase.Attempts-1) == 0 && now-*phase.Started > patience {
-			n.console(now, "%s failed (try %d): %s; next try in %.1fs", phase.Name, phase.Attempts, phase.LastError, *phase.NextTry-now)
+			n.reporter.tell(now, "%s failed (try %d): %s; next try in %.1fs", phase.Name, phase.Attempts, phase.LastError, *phase.NextTry-now)
 		}
 	case phase.Detail != "":
 		n.Log.Info("phase waits", zap.String("phase", phase.Name), zap.String("for", phase.Detail))
-	}
-}
-
-// write writes the status, and the metrics too if asked: who scrapes them does so every few seconds.
-func (n *node) write(status Status, metrics bool) {
-	err := status.write(n.Root)
-	if err == nil && metrics {
-		err = status.writeMetrics(n.Root)
-	}
-	if err != nil {
-		n.Log.Warn("cannot write the status", zap.Error(err))
 	}
 }
 
@@ -62,25 +57,109 @@ func (n *node) write(status Status, metrics bool) {
 // never joined.
 func (n *node) failsForLong(ctx context.Context, phase PhaseStatus) {
 	now := phase.Failed[len(phase.Failed)-1]
-	n.console(now, "%s has failed for %.0f minutes: %s", phase.Name, (now-*phase.Started)/60, phase.LastError)
-	n.console(now, "what to do: %s", phase.WhatToDo)
+	n.reporter.tell(now, "%s has failed for %.0f minutes: %s", phase.Name, (now-*phase.Started)/60, phase.LastError)
+	n.reporter.tell(now, "what to do: %s", phase.WhatToDo)
 	for _, line := range phase.Log {
-		n.console(now, "log: %s", line)
+		n.reporter.tell(now, "log: %s", line)
 	}
 	if n.Examine == nil {
 		return
 	}
 	if found, whatToDo := n.Examine(ctx); found != "" && ctx.Err() == nil {
-		n.console(now, "doctor: %s", found)
+		n.reporter.tell(now, "doctor: %s", found)
 		if whatToDo != phase.WhatToDo {
-			n.console(now, "what to do: %s", whatToDo)
+			n.reporter.tell(now, "what to do: %s", whatToDo)
 		}
 	}
 }
 
-// console writes one line where someone without a way in can read it.
-func (n *node) console(at float64, format string, args ...any) {
-	n.consoles.Lock()
-	defer n.consoles.Unlock()
-	fmt.Fprintf(n.Console, "ovenbird-agent: [%6.1f] %s\n", at, fmt.Sprintf(format, args...))
+// reporter keeps the files of the status and the metrics, and the console, as they should be.
+type reporter struct {
+	root    rootfs.Root
+	log     *zap.Logger
+	console io.Writer
+	status  func() Status // as it is now
+
+	news    chan struct{} // holds one when there is something to write or tell
+	writing sync.Mutex    // from the status to its files, so that the newest is the last
+
+	mu    sync.Mutex
+	lines []string // that the console does not have yet
+}
+
+func newReporter(options Options, status func() Status) *reporter {
+	return &reporter{root: options.Root, log: options.Log, console: options.Console, status: status, news: make(chan struct{}, 1)}
+}
+
+// changed has the files written anew.
+func (r *reporter) changed() {
+	select {
+	case r.news <- struct{}{}:
+	default: // somebody is about to
+	}
+}
+
+// tell tells the console one line, where someone without a way in can read it.
+func (r *reporter) tell(at float64, format string, args ...any) {
+	r.mu.Lock()
+	r.lines = append(r.lines, fmt.Sprintf("ovenbird-agent: [%6.1f] %s\n", at, fmt.Sprintf(format, args...)))
+	r.mu.Unlock()
+	r.changed()
+}
+
+// start reports until stop is called, which returns when all is reported.
+func (r *reporter) start() (stop func()) {
+	quit := make(chan struct{})
+	var reporting sync.WaitGroup
+	reporting.Go(func() {
+		for {
+			select {
+			case <-r.news:
+			case <-quit:
+				return
+			}
+			r.write()
+			r.print()
+			select {
+			case <-time.After(pace):
+			case <-quit:
+				return
+			}
+		}
+	})
+	return func() {
+		close(quit)
+		reporting.Wait()
+		select {
+		case <-r.news:
+			r.write()
+			r.print()
+		default:
+		}
+	}
+}
+
+// write writes the status and the metrics as they are now.
+func (r *reporter) write() {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	status := r.status()
+	err := status.write(r.root)
+	if err == nil {
+		err = status.writeMetrics(r.root)
+	}
+	if err != nil {
+		r.log.Warn("cannot write the status", zap.Error(err))
+	}
+}
+
+// print gives the console its lines.
+func (r *reporter) print() {
+	r.mu.Lock()
+	lines := r.lines
+	r.lines = nil
+	r.mu.Unlock()
+	for _, line := range lines {
+		_, _ = io.WriteString(r.console, line)
+	}
 }

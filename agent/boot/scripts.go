@@ -151,7 +151,7 @@ func (n *node) scriptEnded(ctx context.Context, log *zap.Logger, markerPath stri
 	}
 	if failure := result.failure(); failure != "" {
 		log.Warn("script failed", zap.String("error", failure))
-		n.console(n.Clock.SinceBoot().Seconds(), "script %s failed: %s", result.Name, failure)
+		n.reporter.tell(n.Clock.SinceBoot().Seconds(), "script %s failed: %s", result.Name, failure)
 	} else {
 		log.Info("script done")
 	}

@@ -76,7 +76,7 @@ func (n *node) prepareStorage(ctx context.Context, tell func(string)) error {
 		}
 		if result.Error != "" {
 			n.Log.Warn("local storage is degraded", zap.String("error", result.Error))
-			n.console(n.Clock.SinceBoot().Seconds(), "local storage is degraded: %s", result.Error)
+			n.reporter.tell(n.Clock.SinceBoot().Seconds(), "local storage is degraded: %s", result.Error)
 		}
 		var data []byte
 		if data, err = json.Marshal(result); err == nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -162,6 +163,8 @@ type world struct {
 	unitLog  []string // of every unit
 	examine  func(ctx context.Context) (found, whatToDo string)
 
+	otherConsole io.Writer // nil: console
+
 	mu       sync.Mutex
 	console  bytes.Buffer
 	journal  bytes.Buffer
@@ -265,11 +268,15 @@ func (w *world) notify(state string) error {
 func (w *world) join(ctx context.Context) error {
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	meter := &traffic.Meter{}
+	var console io.Writer = &w.console
+	if w.otherConsole != nil {
+		console = w.otherConsole
+	}
 	return boot.Join(ctx, boot.Options{
 		Root: w.root, Metadata: imds.New(w.metadata.URL, meter.Metadata.Wrap), Traffic: meter, Units: w.units, Commands: w.commands, Disks: w.disks, Clock: w.clock, Random: func() float64 { return 0 },
 		CPUs: 2, Identity: w.identity, BootID: bootID, Environ: []string{"PATH=/usr/bin", "NOTIFY_SOCKET=/run/x"}, Release: "test",
-		Log:     zap.New(zapcore.NewCore(encoder, zapcore.AddSync(&w.journal), zap.DebugLevel)),
-		Console: &w.console, Notify: w.notify, Examine: w.examine,
+		Log:     zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(&w.journal)), zap.DebugLevel)),
+		Console: console, Notify: w.notify, Examine: w.examine,
 		Journal: func(context.Context, string) ([]string, error) { return w.unitLog, nil },
 	})
 }
