@@ -54,7 +54,7 @@ func thisMachine() (doctor.Machine, error) {
 	return doctor.Machine{
 		Root:     "/",
 		Metadata: imds.New("", nil),
-		Units:    systemd.Bus{},
+		Units:    &systemd.Bus{},
 		Network: struct {
 			*net.Resolver
 			*net.Dialer

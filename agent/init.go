@@ -101,7 +101,7 @@ func surroundings(kind identity.Kind) (boot.Options, error) {
 		Root:      "/",
 		Metadata:  imds.New("", meter.Metadata.Wrap),
 		Traffic:   meter,
-		Units:     systemd.Bus{},
+		Units:     &systemd.Bus{},
 		Commands:  boot.SystemCommands(),
 		Disks:     disk.System{},
 		Clock:     boot.SystemClock{},

@@ -117,7 +117,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // machineNetwork is this machine's network.
 type machineNetwork struct{}
 
-func (machineNetwork) Reload(ctx context.Context) error { return systemd.Bus{}.ReloadNetwork(ctx) }
+func (machineNetwork) Reload(ctx context.Context) error { return new(systemd.Bus).ReloadNetwork(ctx) }
 
 func (machineNetwork) Addresses() ([]netip.Addr, error) {
 	found, err := net.InterfaceAddrs()

@@ -78,6 +78,22 @@ func (s *Systemd) Calls() []string {
 	return slices.Clone(s.calls)
 }
 
+// HangUp ends all connections to the bus, as its restart does.
+func (s *Systemd) HangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for bus := range s.buses {
+		bus.out.Close()
+	}
+}
+
+// Connections returns how many there are to the bus.
+func (s *Systemd) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.buses)
+}
+
 func (s *Systemd) note(call string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +114,7 @@ func (s *Systemd) serve(listener net.Listener) {
 // busConn is one connection to the bus.
 type busConn struct {
 	mu     sync.Mutex
-	out    io.Writer
+	out    net.Conn
 	serial uint32
 }
 

@@ -12,7 +12,7 @@ import (
 // ReloadNetwork makes systemd-networkd read its files again, and waits for one that has only
 // just started. Interfaces whose file stays the same stay as they are. On a machine whose
 // network is not networkd's it does nothing.
-func (Bus) ReloadNetwork(ctx context.Context) error {
+func (*Bus) ReloadNetwork(ctx context.Context) error {
 	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("connect to the system bus: %w", err)

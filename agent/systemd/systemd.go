@@ -6,22 +6,52 @@ package systemd
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
-// Bus is the system's service manager. Each call connects anew: there are a handful in
-// the life of a node, and a connection that systemd dropped would have to be noticed.
-type Bus struct{}
+// Bus is the system's service manager. It connects at the first call, and anew at one after
+// the connection was lost.
+type Bus struct {
+	mu   sync.Mutex
+	conn *dbus.Conn // nil: none yet
+}
+
+// connect returns a connection that lasts.
+func (b *Bus) connect(ctx context.Context) (*dbus.Conn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conn != nil {
+		if b.conn.Connected() {
+			return b.conn, nil
+		}
+		b.conn.Close()
+		b.conn = nil
+	}
+	// A connection ends with the context that it was made in, which may be no longer than ctx
+	// until it is there.
+	life, end := context.WithCancel(context.Background())
+	inTime := context.AfterFunc(ctx, end)
+	conn, err := dbus.NewWithContext(life)
+	if !inTime() {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		end()
+		return nil, fmt.Errorf("connect to systemd: %w", err)
+	}
+	b.conn = conn
+	return conn, nil
+}
 
 // Reload makes the manager read unit files and its own configuration again.
-func (Bus) Reload(ctx context.Context) error {
-	conn, err := dbus.NewWithContext(ctx)
+func (b *Bus) Reload(ctx context.Context) error {
+	conn, err := b.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to systemd: %w", err)
+		return err
 	}
-	defer conn.Close()
 	if err := conn.ReloadContext(ctx); err != nil {
 		return fmt.Errorf("reload systemd's configuration: %w", err)
 	}
@@ -29,23 +59,22 @@ func (Bus) Reload(ctx context.Context) error {
 }
 
 // Start starts unit, unless it runs already, and waits until it has started.
-func (Bus) Start(ctx context.Context, unit string) error {
-	return job(ctx, unit, (*dbus.Conn).StartUnitContext)
+func (b *Bus) Start(ctx context.Context, unit string) error {
+	return b.job(ctx, unit, (*dbus.Conn).StartUnitContext)
 }
 
 // Restart starts unit with a fresh process and waits until it has started.
-func (Bus) Restart(ctx context.Context, unit string) error {
-	return job(ctx, unit, (*dbus.Conn).RestartUnitContext)
+func (b *Bus) Restart(ctx context.Context, unit string) error {
+	return b.job(ctx, unit, (*dbus.Conn).RestartUnitContext)
 }
 
 // ActiveState returns systemd's ActiveState of the service unit, named without its suffix,
 // "inactive" for one that is not there.
-func (Bus) ActiveState(ctx context.Context, unit string) (string, error) {
-	conn, err := dbus.NewWithContext(ctx)
+func (b *Bus) ActiveState(ctx context.Context, unit string) (string, error) {
+	conn, err := b.connect(ctx)
 	if err != nil {
-		return "", fmt.Errorf("connect to systemd: %w", err)
+		return "", err
 	}
-	defer conn.Close()
 	property, err := conn.GetUnitPropertyContext(ctx, unit+".service", "ActiveState")
 	if err != nil {
 		return "", fmt.Errorf("ask systemd for the state of %s: %w", unit, err)
@@ -56,12 +85,11 @@ func (Bus) ActiveState(ctx context.Context, unit string) (string, error) {
 
 type enqueue func(conn *dbus.Conn, ctx context.Context, unit, mode string, done chan<- string) (int, error)
 
-func job(ctx context.Context, unit string, enqueue enqueue) error {
-	conn, err := dbus.NewWithContext(ctx)
+func (b *Bus) job(ctx context.Context, unit string, enqueue enqueue) error {
+	conn, err := b.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to systemd: %w", err)
+		return err
 	}
-	defer conn.Close()
 	done := make(chan string, 1)
 	if _, err := enqueue(conn, ctx, unit, "replace", done); err != nil {
 		return fmt.Errorf("start %s: %w", unit, err)
