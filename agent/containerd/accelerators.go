@@ -55,7 +55,7 @@ func FindAccelerators(root rootfs.Root) (Accelerators, error) {
 			data, _ := os.ReadFile(root.Join(devices + "/" + entry.Name() + "/" + name))
 			return strings.TrimSpace(string(data))
 		}
-		if kind := accelerator(attribute("vendor"), attribute("device"), attribute("class")); kind != "" {
+		if kind := accelerator(attribute); kind != "" {
 			kinds = append(kinds, kind)
 		}
 	}
@@ -79,13 +79,17 @@ func AcceleratorsOf(root rootfs.Root, kinds []Accelerator) Accelerators {
 
 // accelerator returns the kind of a PCI device, "" for any other, by its files in sysfs:
 // 0x and 4 digits of vendor and device, 6 of class.
-func accelerator(vendor, device, class string) Accelerator {
-	switch {
-	// Of display controllers, those for VGA and for 3D: an NVSwitch, say, is a bridge.
-	case vendor == "0x10de" && (strings.HasPrefix(class, "0x0300") || strings.HasPrefix(class, "0x0302")):
-		return NVIDIA
-	case vendor == "0x1d0f" && slices.Contains(neuronDevices, device):
-		return Neuron
+func accelerator(attribute func(name string) string) Accelerator {
+	switch attribute("vendor") {
+	case "0x10de":
+		// Of display controllers, those for VGA and for 3D: an NVSwitch, say, is a bridge.
+		if class := attribute("class"); strings.HasPrefix(class, "0x0300") || strings.HasPrefix(class, "0x0302") {
+			return NVIDIA
+		}
+	case "0x1d0f":
+		if slices.Contains(neuronDevices, attribute("device")) {
+			return Neuron
+		}
 	}
 	return ""
 }

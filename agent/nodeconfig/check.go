@@ -22,7 +22,7 @@ const notYet = "not supported yet"
 
 // Patterns, compiled where they are used: the agent starts a little sooner.
 const (
-	clusterName = `^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$`
+	clusterName = `^[0-9A-Za-z][0-9A-Za-z_-]*$` // and 100 characters at most
 	mountPath   = `^(/[A-Za-z0-9._-]+)+$`
 	// No place for a drive, and below most of them none either.
 	systemDirectory = `^/((bin|boot|dev|etc|lib|lib32|lib64|libx32|proc|run|sbin|sys|tmp|usr|var/lib/kubelet|var/lib/containerd|var/log/pods)(/.*)?|home|opt|root|srv|var|var/lib|var/log)$`
@@ -33,7 +33,7 @@ const (
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
 
 // IsClusterName tells whether name can be a cluster's.
-func IsClusterName(name string) bool { return matches(clusterName, name) }
+func IsClusterName(name string) bool { return len(name) <= 100 && matches(clusterName, name) }
 
 // checker collects what is wrong with one document.
 type checker struct {
@@ -164,9 +164,11 @@ func (c *checker) localStorage(storage LocalStorage) {
 	if storage.Strategy != "" && !slices.Contains([]string{"RAID0", "RAID10", "Mount"}, storage.Strategy) {
 		c.problem(field+"strategy", "%q is none of RAID0, RAID10, Mount", storage.Strategy)
 	}
-	if storage.MountPath != "" && (!matches(mountPath, storage.MountPath) || path.Clean(storage.MountPath) != storage.MountPath) {
+	switch {
+	case storage.MountPath == "":
+	case !matches(mountPath, storage.MountPath) || path.Clean(storage.MountPath) != storage.MountPath:
 		c.problem(field+"mountPath", "%q is not a path such as /mnt/k8s-disks: want an absolute one of letters, digits, - _ and .", storage.MountPath)
-	} else if matches(systemDirectory, storage.MountPath) {
+	case matches(systemDirectory, storage.MountPath):
 		c.problem(field+"mountPath", "%s is the system's own: use a directory in /mnt or /var", storage.MountPath)
 	}
 	for i, mount := range storage.DisabledMounts {
