@@ -80,61 +80,80 @@ type reporter struct {
 	console io.Writer
 	status  func() Status // as it is now
 
-	news    chan struct{} // holds one when there is something to write or tell
+	news    chan struct{} // holds one when the files are behind
 	writing sync.Mutex    // from the status to its files, so that the newest is the last
-
-	mu    sync.Mutex
-	lines []string // that the console does not have yet
+	lines   chan string   // for the console
 }
 
+// mostLines is how many lines wait for the console at most. One that takes none, or a line a
+// second, is not worth more.
+const mostLines = 256
+
 func newReporter(options Options, status func() Status) *reporter {
-	return &reporter{root: options.Root, log: options.Log, console: options.Console, status: status, news: make(chan struct{}, 1)}
+	return &reporter{
+		root: options.Root, log: options.Log, console: options.Console, status: status,
+		news: make(chan struct{}, 1), lines: make(chan string, mostLines),
+	}
 }
 
 // changed has the files written anew.
 func (r *reporter) changed() {
 	select {
 	case r.news <- struct{}{}:
-	default: // somebody is about to
+	default: // they are about to be
 	}
 }
 
 // tell tells the console one line, where someone without a way in can read it.
 func (r *reporter) tell(at float64, format string, args ...any) {
-	r.mu.Lock()
-	r.lines = append(r.lines, fmt.Sprintf("ovenbird-agent: [%6.1f] %s\n", at, fmt.Sprintf(format, args...)))
-	r.mu.Unlock()
-	r.changed()
+	select {
+	case r.lines <- fmt.Sprintf("ovenbird-agent: [%6.1f] %s\n", at, fmt.Sprintf(format, args...)):
+	default:
+	}
 }
 
 // start reports until stop is called, which returns when all is reported.
 func (r *reporter) start() (stop func()) {
 	quit := make(chan struct{})
 	var reporting sync.WaitGroup
-	reporting.Go(func() {
-		for {
-			select {
-			case <-r.news:
-			case <-quit:
-				return
-			}
-			r.write()
-			r.print()
-			select {
-			case <-time.After(pace):
-			case <-quit:
-				return
-			}
-		}
-	})
+	reporting.Go(func() { r.keepTelling(quit) })
+	reporting.Go(func() { r.keepWriting(quit) })
 	return func() {
 		close(quit)
 		reporting.Wait()
+	}
+}
+
+// keepTelling gives the console its lines until quit is closed and it has them all.
+func (r *reporter) keepTelling(quit <-chan struct{}) {
+	for {
+		select {
+		case line := <-r.lines:
+			_, _ = io.WriteString(r.console, line)
+		case <-quit:
+			for range len(r.lines) {
+				_, _ = io.WriteString(r.console, <-r.lines)
+			}
+			return
+		}
+	}
+}
+
+// keepWriting writes the files until quit is closed and they are up to date.
+func (r *reporter) keepWriting(quit <-chan struct{}) {
+	for {
 		select {
 		case <-r.news:
 			r.write()
-			r.print()
-		default:
+			select {
+			case <-time.After(pace):
+			case <-quit:
+			}
+		case <-quit:
+			if len(r.news) > 0 {
+				r.write()
+			}
+			return
 		}
 	}
 }
@@ -150,16 +169,5 @@ func (r *reporter) write() {
 	}
 	if err != nil {
 		r.log.Warn("cannot write the status", zap.Error(err))
-	}
-}
-
-// print gives the console its lines.
-func (r *reporter) print() {
-	r.mu.Lock()
-	lines := r.lines
-	r.lines = nil
-	r.mu.Unlock()
-	for _, line := range lines {
-		_, _ = io.WriteString(r.console, line)
 	}
 }
