@@ -15,32 +15,22 @@ const (
 	strategicPatch = "application/strategic-merge-patch+json"
 )
 
-// PatchNodeStatus sets those conditions of the Node name that are given, by their types,
-// and leaves the others alone. A node may do so to its own Node.
-func (c *Client) PatchNodeStatus(ctx context.Context, name string, conditions []Condition) error {
+// PatchNodeStatus sets those conditions of the Node name that are given, by their types, and
+// those annotations, which are no part of the status but may be written with it, and leaves
+// the others alone. A node may do so to its own Node.
+func (c *Client) PatchNodeStatus(ctx context.Context, name string, conditions []Condition, annotations map[string]string) error {
 	var patch struct {
+		Metadata struct {
+			Annotations map[string]string `json:"annotations,omitempty"`
+		} `json:"metadata"`
 		Status struct {
 			Conditions []Condition `json:"conditions"`
 		} `json:"status"`
 	}
-	patch.Status.Conditions = conditions
+	patch.Metadata.Annotations, patch.Status.Conditions = annotations, conditions
 	// By the type of a condition: a JSON merge patch would replace the whole list.
 	if err := c.patchNode(ctx, strategicPatch, name, "status", patch); err != nil {
-		return fmt.Errorf("patch the conditions of Node %s: %w", name, err)
-	}
-	return nil
-}
-
-// AnnotateNode sets one annotation of the Node name. A node may do so to its own Node.
-func (c *Client) AnnotateNode(ctx context.Context, name, key, value string) error {
-	var patch struct {
-		Metadata struct {
-			Annotations map[string]string `json:"annotations"`
-		} `json:"metadata"`
-	}
-	patch.Metadata.Annotations = map[string]string{key: value}
-	if err := c.patchNode(ctx, mergePatch, name, "", patch); err != nil {
-		return fmt.Errorf("annotate Node %s with %s: %w", name, key, err)
+		return fmt.Errorf("patch the status of Node %s: %w", name, err)
 	}
 	return nil
 }

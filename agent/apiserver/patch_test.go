@@ -21,7 +21,7 @@ func TestConditionsAreMergedByTheirTypes(t *testing.T) {
 	})
 	err := c.PatchNodeStatus(t.Context(), "a", []apiserver.Condition{
 		{Type: "Odd", Status: apiserver.True, Reason: "Odd"}, {Type: "New", Status: apiserver.False, Reason: "NotNew"},
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func TestConditionsAreMergedByTheirTypes(t *testing.T) {
 func TestAnAnnotationLeavesTheOthers(t *testing.T) {
 	server, c := start(t)
 	server.SetNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a", Annotations: map[string]string{"kept": "1", "changed": "2"}}})
-	if err := c.AnnotateNode(t.Context(), "a", "changed", `{"a":"<3>"}`); err != nil {
+	if err := c.PatchNodeStatus(t.Context(), "a", nil, map[string]string{"changed": `{"a":"<3>"}`}); err != nil {
 		t.Fatal(err)
 	}
 	if got := server.Node("a").Annotations; len(got) != 2 || got["kept"] != "1" || got["changed"] != `{"a":"<3>"}` {
@@ -48,10 +48,9 @@ func TestAnAnnotationLeavesTheOthers(t *testing.T) {
 func TestWhatANodeMayNotPatchIsAnError(t *testing.T) {
 	server, c := start(t)
 	server.SetNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "b"}})
-	if err := c.AnnotateNode(t.Context(), "b", "x", "y"); err == nil || !strings.HasPrefix(err.Error(), "annotate Node b with x: ") {
-		t.Errorf("another Node: %v", err)
-	}
-	if err := c.PatchNodeStatus(t.Context(), "a", nil); err == nil || !strings.HasPrefix(err.Error(), "patch the conditions of Node a: ") {
-		t.Errorf("a Node that is not there: %v", err)
+	for what, name := range map[string]string{"another Node": "b", "a Node that is not there": "a"} {
+		if err := c.PatchNodeStatus(t.Context(), name, nil, nil); err == nil || !strings.HasPrefix(err.Error(), "patch the status of Node "+name+": ") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

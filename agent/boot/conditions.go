@@ -87,7 +87,7 @@ func (n *node) see(ctx context.Context, seen *apiserver.Node) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, seenDeadline)
 	defer cancel()
-	if err := n.writeConditions(ctx, n.runner.now()); err != nil {
+	if err := n.patch(ctx, n.runner.now(), nil); err != nil {
 		n.Log.Info("cannot write the Node's conditions yet", zap.Error(err))
 		return
 	}
@@ -97,8 +97,9 @@ func (n *node) see(ctx context.Context, seen *apiserver.Node) {
 // seenDeadline keeps the node from noticing late that it is Ready.
 const seenDeadline = 3 * time.Second
 
-func (n *node) writeConditions(ctx context.Context, status Status) error {
-	return n.client.PatchNodeStatus(ctx, n.seen.Name, nodeConditions(status, n.seen.Status.Conditions, n.Clock.Now()))
+// patch writes the conditions and these annotations on the Node.
+func (n *node) patch(ctx context.Context, status Status, annotations map[string]string) error {
+	return n.client.PatchNodeStatus(ctx, n.seen.Name, nodeConditions(status, n.seen.Status.Conditions, n.Clock.Now()), annotations)
 }
 
 // BootAnnotation is the Node's annotation that holds a Summary in JSON.
@@ -133,7 +134,7 @@ func (s Status) summary() Summary {
 	return summary
 }
 
-// tellAttempts is how often each part of what the cluster is told is tried.
+// tellAttempts is how often telling the cluster is tried.
 const tellAttempts = 5
 
 // tellCluster writes conditions and annotation of the Node that is Ready. A failure
@@ -144,23 +145,17 @@ func (n *node) tellCluster(ctx context.Context, status Status) {
 		n.Log.Warn("cannot encode the summary of this start", zap.Error(err))
 		return
 	}
-	for _, part := range []struct {
-		what string
-		tell func() error
-	}{
-		{"conditions", func() error { return n.writeConditions(ctx, status) }},
-		{"annotation", func() error { return n.client.AnnotateNode(ctx, n.seen.Name, BootAnnotation, string(summary)) }},
-	} {
-		for attempt := 1; ; attempt++ {
-			if err = part.tell(); err == nil || attempt == tellAttempts {
-				break
-			}
-			if n.Clock.Sleep(ctx, delay(attempt, 0, n.Random())) != nil {
-				return
-			}
+	for attempt := 1; ; attempt++ {
+		err := n.patch(ctx, status, map[string]string{BootAnnotation: string(summary)})
+		if err == nil {
+			return
 		}
-		if err != nil {
-			n.Log.Warn("the Node does not get its "+part.what, zap.Error(err))
+		if attempt == tellAttempts {
+			n.Log.Warn("the Node does not get its conditions and its annotation", zap.Error(err))
+			return
+		}
+		if n.Clock.Sleep(ctx, delay(attempt, 0, n.Random())) != nil {
+			return
 		}
 	}
 }

@@ -16,16 +16,17 @@ type Registry struct {
 }
 
 // host is what cloud-provider-aws takes for a registry of ECR: dkr.ecr, dkr-ecr where it
-// has IPv6 too, -fips for either, and the DNS suffixes of every partition.
-var host = regexp.MustCompile(`^([0-9]{12})\.dkr([.-])ecr(-fips)?\.([a-z0-9][a-z0-9-]*)\.` +
+// has IPv6 too, -fips for either, and the DNS suffixes of every partition. It is compiled
+// where it is used: most runs of the agent have no use for it.
+const host = `^([0-9]{12})\.dkr([.-])ecr(-fips)?\.([a-z0-9][a-z0-9-]*)\.` +
 	`(amazonaws\.com|amazonaws\.com\.cn|amazonaws\.eu|on\.aws|on\.amazonwebservices\.com\.cn|` +
-	`c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$`)
+	`c2s\.ic\.gov|sc2s\.sgov\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$`
 
 // RegistryOf returns the registry that the name of an image begins with. It is an error if
 // that is none of ECR's private ones.
 func RegistryOf(image string) (Registry, error) {
 	name, _, _ := strings.Cut(image, "/")
-	match := host.FindStringSubmatch(name)
+	match := regexp.MustCompile(host).FindStringSubmatch(name)
 	if match == nil {
 		return Registry{}, fmt.Errorf("the image %q is in no private registry of Amazon ECR (want ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME)", image)
 	}

@@ -65,7 +65,8 @@ type Server struct {
 	events   []corev1.Event
 	failures []int
 	calls    []string
-	ahead    atomic.Int64 // nanoseconds
+	ahead    atomic.Int64     // nanoseconds
+	serving  *tls.Certificate // nil: to be made
 }
 
 // Start starts a server that ends with the test.
@@ -84,10 +85,13 @@ func Start(t testing.TB) *Server {
 	server := httptest.NewUnstartedServer(s)
 	server.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		certificate, err := s.certificate()
+		if err != nil {
+			return nil, err
+		}
 		return &tls.Config{
-			Certificates: []tls.Certificate{certificate}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool,
+			Certificates: []tls.Certificate{*certificate}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool,
 			Time: s.Now, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
-		}, err
+		}, nil
 	}}
 	server.EnableHTTP2 = true
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that hang up are part of the tests
@@ -120,23 +124,32 @@ func (s *Server) newAuthority(t testing.TB) {
 	s.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// certificate is the server's own: one of now, by its clock.
-func (s *Server) certificate() (tls.Certificate, error) {
+// certificate is the server's own, by its clock.
+func (s *Server) certificate() (*tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.serving != nil {
+		return s.serving, nil
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return tls.Certificate{}, err
+		return nil, err
 	}
 	der, err := s.issue(pkix.Name{CommonName: "kube-apiserver"}, &key.PublicKey, x509.ExtKeyUsageServerAuth)
 	if err != nil {
-		return tls.Certificate{}, err
+		return nil, err
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+	s.serving = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return s.serving, nil
 }
 
 // Shift makes the server's clock be d ahead of the machine's, for the certificates that it
-// makes and the dates of its answers.
+// makes, its own among them, and the dates of its answers.
 func (s *Server) Shift(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.ahead.Store(int64(d))
+	s.serving = nil
 }
 
 // Now is the server's clock.
