@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -105,6 +106,17 @@ func (f Facts) NodeName() string {
 	return f.Instance.PrivateDNSName
 }
 
+// nodeIP returns the node's address, of the family of the cluster's services.
+func (f Facts) nodeIP() (netip.Addr, error) {
+	if !f.Cluster.ServiceCIDR.Addr().Is6() {
+		return f.Instance.PrivateIPv4, nil
+	}
+	if !f.Instance.IPv6.IsValid() {
+		return netip.Addr{}, fmt.Errorf("spec.cluster.cidr is %s, but the instance has no IPv6 address", f.Cluster.ServiceCIDR)
+	}
+	return f.Instance.IPv6, nil
+}
+
 // kind is by what this node proves who it is.
 func (f Facts) kind() identity.Kind { return f.Identity.For(f.Cluster) }
 
@@ -169,11 +181,9 @@ func (f Facts) Files() (Files, error) {
 	if err != nil {
 		return Files{}, err
 	}
-	nodeIP := f.Instance.PrivateIPv4
-	if f.Cluster.ServiceCIDR.Addr().Is6() {
-		if nodeIP = f.Instance.IPv6; !nodeIP.IsValid() {
-			return Files{}, fmt.Errorf("spec.cluster.cidr is %s, but the instance has no IPv6 address", f.Cluster.ServiceCIDR)
-		}
+	nodeIP, err := f.nodeIP()
+	if err != nil {
+		return Files{}, err
 	}
 	spec := f.UserData.Spec
 	fromTags, _ := kubelet.ReadTags(f.Tags)

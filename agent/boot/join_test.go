@@ -99,6 +99,26 @@ func TestACompleteNodeConfigNeedsNoAWSCallAndEveryOtherIsCounted(t *testing.T) {
 	}
 }
 
+func TestOnlyAnIPv6ClusterAsksForAnIPv6Address(t *testing.T) {
+	asked := func(w *world) int {
+		return strings.Count(strings.Join(w.metadata.Calls(), "\n"), "/meta-data/ipv6")
+	}
+	w := newWorld(t)
+	w.mustJoin()
+	if got := asked(w); got != 0 {
+		t.Errorf("it was asked for %d times in a cluster of IPv4", got)
+	}
+	w = newWorld(t)
+	w.metadata.Set("user-data", strings.Replace(w.userData(""), "10.100.0.0/16", "fd12:3456:789a::/108", 1))
+	w.at("configuration (try 1 failed: spec.cluster.cidr is fd12:3456:789a::/108, but the instance has no IPv6 address", func() {
+		w.metadata.Set("meta-data/ipv6", "2600:1f14::7")
+	})
+	w.mustJoin()
+	if got := w.read("/etc/eks/kubelet/environment"); !strings.Contains(got, "--node-ip=2600:1f14::7") {
+		t.Errorf("kubelet gets %s", got)
+	}
+}
+
 func TestContainerdAndIdentityGoSideBySide(t *testing.T) {
 	w := newWorld(t)
 	w.server.Judge = func(*certificatesv1.CertificateSigningRequest) string { return "wait" }

@@ -192,6 +192,14 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	if n.facts.Cluster, err = n.discover(ctx, tell); err != nil {
 		return err
 	}
+	if n.facts.Cluster.ServiceCIDR.Addr().Is6() {
+		if n.facts.Instance.IPv6, err = n.Metadata.IPv6(ctx); err != nil {
+			return err
+		}
+		if _, err = n.facts.nodeIP(); err != nil {
+			return err // it may get one yet
+		}
+	}
 	n.env = n.facts.environment() // which has the cluster's services now
 	if n.facts.Image, err = image.Read(n.Root); err != nil {
 		return withAdvice(err, advice.Image)

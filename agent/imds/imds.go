@@ -102,7 +102,7 @@ func (c *Client) GetMetadata(ctx context.Context, input *sdk.GetMetadataInput, o
 	return output, err
 }
 
-// Instance returns who the instance is.
+// Instance returns who the instance is, without its IPv6 address.
 func (c *Client) Instance(ctx context.Context) (Instance, error) {
 	var document *sdk.GetInstanceIdentityDocumentOutput
 	if err := c.ask(func(session *sdk.Client) (err error) {
@@ -132,17 +132,31 @@ func (c *Client) Instance(ctx context.Context) (Instance, error) {
 	if instance.MAC, err = c.get(ctx, "mac"); err != nil && !errors.Is(err, errNotThere) {
 		return Instance{}, err
 	}
-	ipv6, err := c.get(ctx, "ipv6")
-	switch {
-	case errors.Is(err, errNotThere):
-	case err != nil:
-		return Instance{}, err
-	default:
-		if instance.IPv6, err = netip.ParseAddr(ipv6); err != nil {
-			return Instance{}, fmt.Errorf("instance metadata: ipv6: %w", err)
-		}
-	}
 	return instance, instance.Complete()
+}
+
+// IPv6 returns the instance's IPv6 address, an invalid one when it has none.
+func (c *Client) IPv6(ctx context.Context) (netip.Addr, error) {
+	text, err := c.get(ctx, "ipv6")
+	if errors.Is(err, errNotThere) {
+		return netip.Addr{}, nil
+	}
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("instance metadata: ipv6: %w", err)
+	}
+	return address, checkIPv6(address)
+}
+
+// checkIPv6 says what is wrong with an IPv6 address.
+func checkIPv6(address netip.Addr) error {
+	if !address.Is6() || address.Zone() != "" {
+		return fmt.Errorf("instance metadata: ipv6 is %s, which is not an IPv6 address without a zone", address)
+	}
+	return nil
 }
 
 // Complete says what is missing or wrong to make a node of the instance: its facts stand in
@@ -164,8 +178,8 @@ func (i Instance) Complete() error {
 		return errors.New("instance metadata: privateIpv4 is missing")
 	case !i.PrivateIPv4.Is4():
 		return fmt.Errorf("instance metadata: privateIpv4 is %s, which is not an IPv4 address", i.PrivateIPv4)
-	case i.IPv6.IsValid() && (!i.IPv6.Is6() || i.IPv6.Zone() != ""):
-		return fmt.Errorf("instance metadata: ipv6 is %s, which is not an IPv6 address without a zone", i.IPv6)
+	case i.IPv6.IsValid():
+		return checkIPv6(i.IPv6)
 	}
 	return nil
 }

@@ -24,13 +24,12 @@ func TestInstanceIsReadWithAToken(t *testing.T) {
 	client, _ := start(t, map[string]string{
 		"dynamic/instance-identity/document": document,
 		"meta-data/local-hostname":           "ip-10-0-16-7.us-west-2.compute.internal ip-10-0-16-7.corp.example\n",
-		"meta-data/ipv6":                     "2600:1f14::7",
 	})
 	got, err := client.Instance(t.Context())
 	want := imds.Instance{
 		ID: "i-0123456789abcdef0", Type: "t3.medium", Region: "us-west-2", AvailabilityZone: "us-west-2b",
 		PrivateDNSName: "ip-10-0-16-7.us-west-2.compute.internal",
-		PrivateIPv4:    netip.MustParseAddr("10.0.16.7"), IPv6: netip.MustParseAddr("2600:1f14::7"),
+		PrivateIPv4:    netip.MustParseAddr("10.0.16.7"),
 	}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v", got, err)
@@ -40,10 +39,26 @@ func TestInstanceIsReadWithAToken(t *testing.T) {
 	}
 }
 
-func TestAnInstanceNeedsNoIPv6(t *testing.T) {
-	client, _ := start(t, map[string]string{"dynamic/instance-identity/document": document, "meta-data/local-hostname": "name"})
-	if got, err := client.Instance(t.Context()); err != nil || got.IPv6.IsValid() {
-		t.Errorf("got %+v, %v", got, err)
+func TestAnInstanceMayHaveAnIPv6Address(t *testing.T) {
+	for answer, want := range map[string]string{"": "invalid IP", "2600:1f14::7\n": "2600:1f14::7"} {
+		answers := map[string]string{}
+		if answer != "" {
+			answers["meta-data/ipv6"] = answer
+		}
+		client, _ := start(t, answers)
+		if got, err := client.IPv6(t.Context()); err != nil || got.String() != want {
+			t.Errorf("got %s, %v", got, err)
+		}
+	}
+	for answer, want := range map[string]string{
+		"10.0.16.7":    "ipv6 is 10.0.16.7, which is not an IPv6 address without a zone",
+		"fe80::7%eth0": "ipv6 is fe80::7%eth0, which is not an IPv6 address without a zone",
+		"none":         `ipv6: ParseAddr("none"): unable to parse IP`,
+	} {
+		client, _ := start(t, map[string]string{"meta-data/ipv6": answer})
+		if _, err := client.IPv6(t.Context()); err == nil || err.Error() != "instance metadata: "+want {
+			t.Errorf("of %s: %v", answer, err)
+		}
 	}
 }
 
@@ -55,16 +70,14 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 }
 
 func TestWhatCannotBeTrueIsRefused(t *testing.T) {
-	for name, test := range map[string]struct{ old, new, ipv6, want string }{
-		"an instance type of two words":  {"t3.medium", "t3 medium", "2600:1f14::7", `instanceType is "t3 medium", which is not one word of ASCII`},
-		"an IPv6 address as the private": {"10.0.16.7", "2600:1f14::7", "2600:1f14::7", "privateIpv4 is 2600:1f14::7, which is not an IPv4 address"},
-		"an IPv4 address as the IPv6":    {"", "", "10.0.16.7", "ipv6 is 10.0.16.7, which is not an IPv6 address without a zone"},
-		"an address of one link":         {"", "", "fe80::7%eth0", "ipv6 is fe80::7%eth0, which is not an IPv6 address without a zone"},
+	for name, test := range map[string]struct{ old, new, want string }{
+		"an instance type of two words":  {"t3.medium", "t3 medium", `instanceType is "t3 medium", which is not one word of ASCII`},
+		"an IPv6 address as the private": {"10.0.16.7", "2600:1f14::7", "privateIpv4 is 2600:1f14::7, which is not an IPv4 address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, _ := start(t, map[string]string{
 				"dynamic/instance-identity/document": strings.ReplaceAll(document, test.old, test.new),
-				"meta-data/local-hostname":           "name", "meta-data/ipv6": test.ipv6,
+				"meta-data/local-hostname":           "name",
 			})
 			if _, err := client.Instance(t.Context()); err == nil || err.Error() != "instance metadata: "+test.want {
 				t.Errorf("got %v", err)
