@@ -85,8 +85,8 @@ type reporter struct {
 	lines   chan string   // for the console
 }
 
-// mostLines is how many lines wait for the console at most. One that takes none, or a line a
-// second, is not worth more.
+// mostLines is how many lines wait for the console at most: more than a node has to tell in an
+// hour, and little enough for one whose console takes none.
 const mostLines = 256
 
 func newReporter(options Options, status func() Status) *reporter {
@@ -108,7 +108,7 @@ func (r *reporter) changed() {
 func (r *reporter) tell(at float64, format string, args ...any) {
 	select {
 	case r.lines <- fmt.Sprintf("ovenbird-agent: [%6.1f] %s\n", at, fmt.Sprintf(format, args...)):
-	default:
+	default: // it takes none
 	}
 }
 
@@ -124,7 +124,8 @@ func (r *reporter) start() (stop func()) {
 	}
 }
 
-// keepTelling gives the console its lines until quit is closed and it has them all.
+// keepTelling gives the console its lines until quit is closed and it has them all, or takes
+// no more.
 func (r *reporter) keepTelling(quit <-chan struct{}) {
 	for {
 		select {
@@ -132,7 +133,9 @@ func (r *reporter) keepTelling(quit <-chan struct{}) {
 			_, _ = io.WriteString(r.console, line)
 		case <-quit:
 			for range len(r.lines) {
-				_, _ = io.WriteString(r.console, <-r.lines)
+				if _, err := io.WriteString(r.console, <-r.lines); err != nil {
+					return
+				}
 			}
 			return
 		}

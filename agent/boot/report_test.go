@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -34,6 +35,31 @@ func TestManyChangesAreWrittenTogetherAndTheLastOneIsThere(t *testing.T) {
 	status, err := ReadStatus(root)
 	if err != nil || len(status.Warnings) != 3 {
 		t.Errorf("the file has %+v, %v", status, err)
+	}
+}
+
+// deafConsole takes nothing, and counts how often it was asked to.
+type deafConsole int
+
+func (c *deafConsole) Write([]byte) (int, error) {
+	*c++
+	return 0, errors.New("nobody listens")
+}
+
+func TestAConsoleThatTakesNothingDoesNotHoldUpTheEnd(t *testing.T) {
+	var console deafConsole
+	r := newReporter(Options{Root: rootfs.Root(t.TempDir()), Log: zap.NewNop(), Console: &console}, func() Status { return Status{} })
+	for range 2 * mostLines {
+		r.tell(0, "a line")
+	}
+	if len(r.lines) != mostLines {
+		t.Errorf("%d lines wait", len(r.lines))
+	}
+	quit := make(chan struct{})
+	close(quit)
+	r.keepTelling(quit)
+	if console > 40 { // it may take a few before it sees that it is to end
+		t.Errorf("the end took %d tries", console)
 	}
 }
 

@@ -32,7 +32,7 @@ func (b *Bus) connect(ctx context.Context) (*dbus.Conn, error) {
 	}
 	// A connection ends with the context that it was made in, which may be no longer than ctx
 	// until it is there.
-	life, end := context.WithCancel(context.Background())
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	inTime := context.AfterFunc(ctx, end)
 	conn, err := dbus.NewWithContext(life)
 	if !inTime() {
