@@ -92,7 +92,7 @@ e2e: prepare ## Run the end-to-end test on its own lab
 e2e-full: prepare ## Run the end-to-end test with what takes long: events, a reboot, earlier Kubernetes minors
 	@scripts/components --all
 	OVENBIRD_FULL=1 go test -v -count=1 -run TestKubeletTakesTheFiles ./agent
-	OVENBIRD_FULL=1 go test -v -count=1 -timeout 90m ./test/e2e
+	OVENBIRD_FULL=1 go test -v -count=1 -timeout 120m ./test/e2e
 
 .PHONY: bench
 bench: prepare ## Measure; prints a table and writes .ovenbird/bench.json
