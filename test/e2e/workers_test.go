@@ -156,6 +156,7 @@ func (l *lab) tryDeploy(stack, template string, parameters map[string]string) (s
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		return "", "", err
 	}
+	defer os.Remove(file)
 	return l.command(25*time.Minute, "aws", "cloudformation", "deploy", "--stack-name", stack, "--template-file", "cloudformation/"+template,
 		"--capabilities", "CAPABILITY_NAMED_IAM", "--parameter-overrides", "file://"+file)
 }
