@@ -24,7 +24,7 @@ func (c *Client) PatchNodeStatus(ctx context.Context, name string, conditions []
 			Annotations map[string]string `json:"annotations,omitempty"`
 		} `json:"metadata"`
 		Status struct {
-			Conditions []Condition `json:"conditions"`
+			Conditions []Condition `json:"conditions,omitempty"` // null would take them all away
 		} `json:"status"`
 	}
 	patch.Metadata.Annotations, patch.Status.Conditions = annotations, conditions

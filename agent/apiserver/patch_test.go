@@ -34,14 +34,20 @@ func TestConditionsAreMergedByTheirTypes(t *testing.T) {
 	}
 }
 
-func TestAnAnnotationLeavesTheOthers(t *testing.T) {
+func TestAnAnnotationLeavesTheOthersAndTheConditions(t *testing.T) {
 	server, c := start(t)
-	server.SetNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a", Annotations: map[string]string{"kept": "1", "changed": "2"}}})
+	server.SetNode(&corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "a", Annotations: map[string]string{"kept": "1", "changed": "2"}},
+		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+	})
 	if err := c.PatchNodeStatus(t.Context(), "a", nil, map[string]string{"changed": `{"a":"<3>"}`}); err != nil {
 		t.Fatal(err)
 	}
 	if got := server.Node("a").Annotations; len(got) != 2 || got["kept"] != "1" || got["changed"] != `{"a":"<3>"}` {
 		t.Errorf("got %v", got)
+	}
+	if got := server.Node("a").Status.Conditions; len(got) != 1 || got[0].Type != corev1.NodeReady {
+		t.Errorf("the conditions are %+v", got)
 	}
 }
 
