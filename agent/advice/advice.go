@@ -17,6 +17,9 @@ const (
 	UserData = "Mend the instance's user-data, in its launch template as a rule, and start the instance anew. " +
 		"`ovenbird-agent config check FILE` tells beforehand whether a node can read it."
 
+	IPv6Address = "A node of a cluster with IPv6 services needs an IPv6 address: `aws ec2 assign-ipv6-addresses --network-interface-id ENI --ipv6-address-count 1`; " +
+		"subnets with AssignIpv6AddressOnCreation give one to each instance. The agent goes on asking."
+
 	Image = "The image was not baked to the end, or its /etc/ovenbird has been changed: start the instance from another image."
 
 	Credentials = "The instance needs an instance profile whose role EC2 may assume. See " +

@@ -61,6 +61,10 @@ func TestAFailureComesWithWhatToDo(t *testing.T) {
 			func(w *world) { w.metadata.Set("user-data", w.userData("  kubelets: {}")) }, "configuration", "unknown field", "ovenbird-agent config check"},
 		"nothing names the cluster": {
 			func(w *world) { w.metadata.Unset("user-data") }, "configuration", "nothing names the cluster", "instance-metadata-tags enabled"},
+		"a cluster of IPv6 and an instance without": {
+			func(w *world) {
+				w.metadata.Set("user-data", strings.Replace(w.userData(""), "10.100.0.0/16", "fd12:3456:789a::/108", 1))
+			}, "configuration", "has no IPv6 address", "aws ec2 assign-ipv6-addresses"},
 		"the image does not describe itself": {
 			func(w *world) { os.Remove(w.root.Join("/etc/ovenbird/release.json")) }, "configuration", "image's description", "another image"},
 		"the role may not describe the cluster": {

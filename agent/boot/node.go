@@ -191,19 +191,29 @@ func (n *node) readConfiguration(ctx context.Context, tell func(string)) error {
 	if n.facts.Cluster, err = n.discover(ctx, tell); err != nil {
 		return err
 	}
-	if n.facts.Cluster.ServiceCIDR.Addr().Is6() {
-		if n.facts.Instance.IPv6, err = n.Metadata.IPv6(ctx); err != nil {
-			return err
-		}
-		if _, err = n.facts.nodeIP(); err != nil {
-			return err // it may get one yet
-		}
+	if err = n.readIPv6(ctx); err != nil {
+		return err
 	}
 	n.env = n.facts.environment() // which has the cluster's services now
 	if n.facts.Image, err = image.Read(n.Root); err != nil {
 		return withAdvice(err, advice.Image)
 	}
 	n.describe()
+	return nil
+}
+
+// readIPv6 reads the address that a node of an IPv6 cluster needs. The instance may get it yet.
+func (n *node) readIPv6(ctx context.Context) error {
+	if !n.facts.Cluster.ServiceCIDR.Addr().Is6() {
+		return nil
+	}
+	var err error
+	if n.facts.Instance.IPv6, err = n.Metadata.IPv6(ctx); err != nil {
+		return withAdvice(err, advice.Metadata)
+	}
+	if _, err = n.facts.nodeIP(); err != nil {
+		return withAdvice(err, advice.IPv6Address)
+	}
 	return nil
 }
 

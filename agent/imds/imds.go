@@ -33,7 +33,7 @@ type Instance struct {
 	AvailabilityZone string     `json:"availabilityZone"`
 	PrivateDNSName   string     `json:"privateDnsName"`
 	PrivateIPv4      netip.Addr `json:"privateIpv4,omitzero"`
-	IPv6             netip.Addr `json:"ipv6,omitzero"` // invalid when it has none
+	IPv6             netip.Addr `json:"ipv6,omitzero"` // invalid when it has none, or none was asked for
 	MAC              string     `json:"mac,omitempty"` // of its primary network interface
 }
 
@@ -148,7 +148,10 @@ func (c *Client) IPv6(ctx context.Context) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("instance metadata: ipv6: %w", err)
 	}
-	return address, checkIPv6(address)
+	if err := checkIPv6(address); err != nil {
+		return netip.Addr{}, err
+	}
+	return address, nil
 }
 
 // checkIPv6 says what is wrong with an IPv6 address.
