@@ -244,25 +244,37 @@ func TestTheConsoleTellsOfWhatKeepsFailing(t *testing.T) {
 	}
 }
 
-// stuckConsole takes nothing until it is freed.
-type stuckConsole struct{ freed chan struct{} }
+// stuckConsole takes nothing until freed is done.
+type stuckConsole struct {
+	freed context.Context
+	lines []string
+}
 
-func (c stuckConsole) Write(line []byte) (int, error) {
-	<-c.freed
+func (c *stuckConsole) Write(line []byte) (int, error) {
+	<-c.freed.Done()
+	c.lines = append(c.lines, string(line))
 	return len(line), nil
 }
 
 func TestAConsoleThatIsStuckDoesNotKeepANodeFromJoining(t *testing.T) {
 	w := newWorld(t)
 	w.units.fail["containerd.service"] = 20
-	console := stuckConsole{make(chan struct{})}
+	freed, free := context.WithTimeout(t.Context(), time.Minute)
+	defer free()
+	console := &stuckConsole{freed: freed}
 	w.otherConsole = console
 	w.onStatus = func(headline string) {
 		if strings.HasPrefix(headline, "READY=1") {
-			close(console.freed)
+			free()
 		}
 	}
 	w.mustJoin()
+	if errors.Is(freed.Err(), context.DeadlineExceeded) {
+		t.Error("the node waited for the console")
+	}
+	if !strings.Contains(strings.Join(console.lines, ""), "] containerd failed (try 4): ") {
+		t.Errorf("the console was told %q", console.lines)
+	}
 }
 
 func TestARefusedRequestIsFollowedByAnother(t *testing.T) {

@@ -3,6 +3,7 @@ package boot
 import (
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,30 @@ func TestManyChangesAreWrittenTogetherAndTheLastOneIsThere(t *testing.T) {
 	if err != nil || len(status.Warnings) != 3 {
 		t.Errorf("the file has %+v, %v", status, err)
 	}
+}
+
+func TestTheFileIsWrittenWhileTheNodeJoins(t *testing.T) {
+	asked := make(chan struct{})
+	root := rootfs.Root(t.TempDir())
+	r := newReporter(Options{Root: root, Log: zap.NewNop(), Console: io.Discard}, func() Status {
+		select {
+		case asked <- struct{}{}:
+		case <-t.Context().Done():
+		}
+		return Status{Agent: "running"}
+	})
+	stop := r.start()
+	r.changed()
+	<-asked
+	r.changed()
+	<-asked // so the first one is written
+	if status, err := ReadStatus(root); err != nil || status.Agent != "running" {
+		t.Errorf("the file has %+v, %v", status, err)
+	}
+	if _, err := os.Stat(root.Join(MetricsPath)); err != nil {
+		t.Error(err)
+	}
+	stop()
 }
 
 // deafConsole takes nothing, and counts how often it was asked to.

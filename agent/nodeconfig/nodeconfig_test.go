@@ -429,3 +429,11 @@ func TestScriptsAreHandedOnInTheirOrder(t *testing.T) {
 		})
 	}
 }
+
+func TestAClusterNameHasAHundredCharactersAtMost(t *testing.T) {
+	for length, want := range map[int]bool{0: false, 1: true, 100: true, 101: false} {
+		if got := nodeconfig.IsClusterName(strings.Repeat("a", length)); got != want {
+			t.Errorf("of %d characters: %t", length, got)
+		}
+	}
+}
