@@ -157,7 +157,7 @@ func (c *Client) IPv6(ctx context.Context) (netip.Addr, error) {
 // checkIPv6 says what is wrong with an IPv6 address.
 func checkIPv6(address netip.Addr) error {
 	if !address.Is6() || address.Zone() != "" {
-		return fmt.Errorf("instance metadata: ipv6 is %s, which is not an IPv6 address without a zone", address)
+		return fmt.Errorf("instance metadata: ipv6 is %q, which is not an IPv6 address without a zone", address)
 	}
 	return nil
 }
@@ -180,7 +180,7 @@ func (i Instance) Complete() error {
 	case !i.PrivateIPv4.IsValid():
 		return errors.New("instance metadata: privateIpv4 is missing")
 	case !i.PrivateIPv4.Is4():
-		return fmt.Errorf("instance metadata: privateIpv4 is %s, which is not an IPv4 address", i.PrivateIPv4)
+		return fmt.Errorf("instance metadata: privateIpv4 is %q, which is not an IPv4 address", i.PrivateIPv4)
 	case i.IPv6.IsValid():
 		return checkIPv6(i.IPv6)
 	}

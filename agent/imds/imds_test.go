@@ -51,8 +51,8 @@ func TestAnInstanceMayHaveAnIPv6Address(t *testing.T) {
 		}
 	}
 	for answer, want := range map[string]string{
-		"10.0.16.7":    "ipv6 is 10.0.16.7, which is not an IPv6 address without a zone",
-		"fe80::7%eth0": "ipv6 is fe80::7%eth0, which is not an IPv6 address without a zone",
+		"10.0.16.7":    `ipv6 is "10.0.16.7", which is not an IPv6 address without a zone`,
+		"fe80::7%eth0": `ipv6 is "fe80::7%eth0", which is not an IPv6 address without a zone`,
 		"none":         `ipv6: ParseAddr("none"): unable to parse IP`,
 	} {
 		client, _ := start(t, map[string]string{"meta-data/ipv6": answer})
@@ -72,7 +72,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 func TestWhatCannotBeTrueIsRefused(t *testing.T) {
 	for name, test := range map[string]struct{ old, new, want string }{
 		"an instance type of two words":  {"t3.medium", "t3 medium", `instanceType is "t3 medium", which is not one word of ASCII`},
-		"an IPv6 address as the private": {"10.0.16.7", "2600:1f14::7", "privateIpv4 is 2600:1f14::7, which is not an IPv4 address"},
+		"an IPv6 address as the private": {"10.0.16.7", "2600:1f14::7", `privateIpv4 is "2600:1f14::7", which is not an IPv4 address`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, _ := start(t, map[string]string{
