@@ -22,7 +22,7 @@ func FuzzInstance(f *testing.F) {
 		{`{"privateIp":"::1"}`, "\x00", "fe80::1%eth0", " ", "{}"},
 		{strings.Replace(document, "t3.medium", "t3 medium", 1), "a\u00a0b", "10.0.0.1", "a\nb", "null"},
 		{"[]", "", "x", "", ""},
-		{strings.Replace(document, "10.0.16.7", "::1%\\n", 1), "name", "::1%\nx", "", ""},
+		{strings.Replace(document, "10.0.16.7", "::1%\\n", 1), "name", "::1%\nx", "", `{"Code":"a\nb","Message":"c\nd"}`},
 	} {
 		f.Add(seed[0], seed[1], seed[2], seed[3], seed[4])
 	}

@@ -243,7 +243,18 @@ func (c *Client) Tags(ctx context.Context, wanted func(key string) bool) (map[st
 // Credentials returns the credentials of the instance's role, fetched anew when they
 // are about to expire.
 func (c *Client) Credentials() aws.CredentialsProvider {
-	return aws.NewCredentialsCache(ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = c }))
+	return aws.NewCredentialsCache(roleKeys{ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = c })})
+}
+
+// roleKeys is the SDK's provider with errors of one line: it quotes the service.
+type roleKeys struct{ *ec2rolecreds.Provider }
+
+func (k roleKeys) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	keys, err := k.Provider.Retrieve(ctx)
+	if err != nil {
+		err = inOneLine(err.Error(), err)
+	}
+	return keys, err
 }
 
 var errNotThere = errors.New("not there")
@@ -284,13 +295,18 @@ func brief(err error) error {
 	if i := strings.LastIndex(text, operation); i >= 0 {
 		_, text, _ = strings.Cut(text[i+len(operation):], ", ")
 	}
-	return briefError{text: strings.TrimSuffix(text, ", request to EC2 IMDS failed"), err: err}
+	return inOneLine(strings.TrimSuffix(text, ", request to EC2 IMDS failed"), err)
 }
 
-type briefError struct {
+// inOneLine returns err with another text.
+func inOneLine(text string, err error) error {
+	return lineError{text: strings.Join(strings.Fields(text), " "), err: err}
+}
+
+type lineError struct {
 	text string
 	err  error
 }
 
-func (e briefError) Error() string { return e.text }
-func (e briefError) Unwrap() error { return e.err }
+func (e lineError) Error() string { return e.text }
+func (e lineError) Unwrap() error { return e.err }
