@@ -34,7 +34,7 @@ const (
 	DescribeTLS = "The endpoint of the EKS API has a certificate that this machine does not trust. Something between may look into TLS; " +
 		"an authority of one's own goes into user-data as a part of type application/x-pem-file."
 
-	EKSTrouble = "The EKS API refuses or fails for now, and the agent goes on asking. " +
+	EKSTrouble = "The EKS API refuses or fails. The agent goes on asking; " +
 		"spec.cluster's apiServerEndpoint, certificateAuthority and cidr in user-data spare the call."
 
 	ClusterState = "The cluster must be ACTIVE or UPDATING: `aws eks describe-cluster --name NAME --query cluster.status`. The agent goes on asking."

@@ -298,7 +298,7 @@ func brief(err error) error {
 	return inOneLine(strings.TrimSuffix(text, ", request to EC2 IMDS failed"), err)
 }
 
-// inOneLine returns err with another text.
+// inOneLine returns err with text, made one line, in place of its own.
 func inOneLine(text string, err error) error {
 	return lineError{text: strings.Join(strings.Fields(text), " "), err: err}
 }
