@@ -27,13 +27,18 @@ func checkKills(ctx context.Context, t *testing.T, l *lab, client kubernetes.Int
 	if err != nil {
 		t.Fatal(err)
 	}
+	phases := []string{
+		"metadata", "configuration", "storage", "scripts", "files", "containerd", "identity", "api-server", "warm-pool", "kubelet", "network", "ready",
+	}
 	onNode := l.onNode(t, client, "killer", name)
-	onNode("/usr/bin/systemd-run", "--no-block", "--expand-environment=no", "--unit=kill-agent", "/bin/bash", "-c", killAgent)
-	l.awaitConsole(t, path.Base(node.Spec.ProviderID), "no phase is left to kill the agent in", 12*time.Minute)
+	onNode(append([]string{
+		"/usr/bin/systemd-run", "--no-block", "--expand-environment=no", "--unit=kill-agent", "/bin/bash", "-c", killAgent, "kill-agent",
+	}, phases...)...)
+	l.awaitConsole(t, path.Base(node.Spec.ProviderID), "no phase is left to kill the agent in", 20*time.Minute)
 	awaitNode(ctx, t, client, name, ready)
 	onNode = l.onNode(t, client, "killed", name)
 	killed := strings.Fields(onNode("/usr/bin/cat", "/var/lib/killed"))
-	for _, phase := range []string{"metadata", "configuration", "storage", "scripts", "files", "containerd", "identity", "api-server", "kubelet", "network", "ready"} {
+	for _, phase := range phases {
 		if !slices.Contains(killed, phase) {
 			t.Errorf("the agent was killed in %v, not in %s", killed, phase)
 		}
