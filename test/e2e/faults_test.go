@@ -29,6 +29,7 @@ func checkKills(ctx context.Context, t *testing.T, l *lab, client kubernetes.Int
 	}
 	phases := []string{
 		"metadata", "configuration", "storage", "scripts", "files", "containerd", "identity", "api-server", "warm-pool", "kubelet", "network", "ready",
+		"watch", "report",
 	}
 	onNode := l.onNode(t, client, "killer", name)
 	onNode(append([]string{
